@@ -1,0 +1,98 @@
+/**
+ * What the rewriter takes and gives. The rewriter is a pure machine: packets, timers and policy go in,
+ * actions come out through `Output`; it has no socket, no clock and no randomness of its own, so the
+ * simulated network, the exhaustive search and the kernel all drive the very same code.
+ */
+
+/** As seen from the host that the rewriter serves. */
+export type Direction = 'in' | 'out';
+
+/** How a queued packet stands when it came; the verdict's mark becomes the connection's mark. */
+export type ConnectionMark = 'none' | 'plain' | 'tcpcrypt';
+
+/** A decision on one queued packet. `bytes` replaces the packet; `mark` changes the connection's state. */
+export type Verdict =
+  | { readonly kind: 'accept'; readonly bytes?: Uint8Array; readonly mark?: ConnectionMark }
+  | { readonly kind: 'drop' };
+
+/** Where the rewriter's actions go. `token` names a queued packet; it is answered exactly once. */
+export interface Output {
+  verdict(token: number, verdict: Verdict): void;
+  /** Sends a packet of the rewriter's own, a whole IP datagram, past the queues. */
+  inject(to: 'network' | 'kernel', bytes: Uint8Array): void;
+}
+
+export type Mode = 'Opportunistic' | 'Strict' | 'Audit' | 'Disabled';
+
+/** What policy says of one connection. */
+export interface Decision {
+  readonly mode: Mode;
+  readonly authentication: 'Optional' | 'Required';
+}
+
+/** Policy in force. Algorithm ids are those of wire.md section 2, in order of preference. */
+export interface Policy {
+  readonly generation: string;
+  /** `port` is the listener's port; `peer` the remote address as text. */
+  decide(direction: 'Inbound' | 'Outbound', port: number, peer: string): Decision;
+  readonly keyExchanges: readonly number[];
+  readonly suites: readonly number[];
+  readonly sessionCache: { readonly enabled: boolean; readonly maxEntries: number; readonly lifetimeMs: number };
+  readonly rekey: { readonly afterBytes: number; readonly afterMs: number };
+  /** Drop RST segments without a valid MAC (the draft's TCP_CRYPT_RSTCHK). */
+  readonly rstCheck: boolean;
+}
+
+/** Closed list; interfaces.md, "Metrics". */
+export type FallbackReason =
+  | 'peer_unsupported' | 'options_stripped' | 'declined' | 'syn_timeout' | 'init_timeout' | 'no_option_space'
+  | 'no_common_algorithm' | 'policy' | 'incompatible_option' | 'simultaneous_open' | 'path_check'
+  | 'negative_list' | 'resource_limit' | 'malformed' | 'other_mesh' | 'bypassed';
+
+export type Role = 'C' | 'S';
+
+/** A connection as `tcpcrypt connections` and the API show it. Addresses are `address:port`, IPv6 in brackets. */
+export interface ConnectionInfo {
+  readonly local: string;
+  readonly remote: string;
+  /** Whether this host opened the connection. */
+  readonly active: boolean;
+  readonly role: Role;
+  readonly state: 'setup' | 'encrypted' | 'plain';
+  readonly reason?: FallbackReason;
+  readonly keyExchange?: string;
+  readonly suite?: string;
+  readonly handshake?: 'full' | 'cached';
+  readonly authenticated: boolean;
+  /** Hex of SID[i], 32 bytes. */
+  readonly sessionId?: string;
+  /** The peer's application said that it is tcpcrypt-aware. */
+  readonly peerAppSupport: boolean;
+  readonly openedAtMs: number;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+}
+
+export type PeerClass = 'known' | 'cluster' | 'node' | 'external';
+
+/** What the rewriter reports as it happens; the runtime turns it into metrics, log lines and the key log. */
+export interface Observer {
+  /** Once a connection: when it became encrypted, plain, or was refused. */
+  decided(event: {
+    readonly connection: ConnectionInfo;
+    readonly outcome: 'encrypted' | 'plain' | 'refused';
+    readonly handshake: 'full' | 'cached' | 'none';
+    /** From the SYN to the decision. */
+    readonly durationMs: number;
+    readonly peerKnown: boolean;
+    /** In mode Audit: Strict would have refused it. */
+    readonly wouldRefuse: boolean;
+  }): void;
+  /** The session's secret, for the key log only; called only when `keyLog` is set in the configuration. */
+  secret?(sessionId: Uint8Array, secret: Uint8Array, opener: string, listener: string): void;
+  cacheLookup(role: Role, hit: boolean): void;
+  rekeyed(direction: 'in' | 'out'): void;
+  macFailure(): void;
+  /** A packet of an encrypted or half-made connection was dropped; `why` is a short fixed word. */
+  dropped(why: string): void;
+}
