@@ -96,3 +96,79 @@ export interface Observer {
   /** A packet of an encrypted or half-made connection was dropped; `why` is a short fixed word. */
   dropped(why: string): void;
 }
+
+/** A kernel socket as sock_diag lists it; byte counters are tcp_info's, absent in SYN and TIME-WAIT states. */
+export interface SocketInfo {
+  readonly local: string;
+  readonly remote: string;
+  /** Linux TCP state number: 1 ESTABLISHED … 6 TIME_WAIT … 11 CLOSING. */
+  readonly state: number;
+  readonly bytesAcked?: number;
+  readonly bytesReceived?: number;
+  /** Unsent plus unacknowledged bytes in the send queue (idiag_wqueue). */
+  readonly sendQueueBytes: number;
+}
+
+/** Where a connection's state outlives the process: memory-backed, written before the segment that needs it. */
+export interface CheckpointStore {
+  put(key: string, record: Uint8Array): void;
+  delete(key: string): void;
+}
+
+/** Trust-domain keys, newest first (wire.md section 7). `offered` false: accepted, but not named in our INIT1. */
+export interface TrustKey {
+  readonly key: Uint8Array;
+  readonly offered: boolean;
+}
+
+export interface Timers {
+  /** First retransmission of INIT1 and INIT2; doubles each time. */
+  readonly initRetransmitMs: number;
+  /** C returns to plain when INIT1 is not answered for so long. */
+  readonly initTimeoutMs: number;
+  /** Setup state without any progress is dropped after this. */
+  readonly setupIdleMs: number;
+}
+
+export interface RewriterLimits {
+  readonly maxConnections: number;
+  readonly maxSetups: number;
+  readonly maxHeldPackets: number;
+}
+
+export type AppSupport = 'none' | 'support' | 'mandatory';
+
+export interface RewriterOptions {
+  readonly output: Output;
+  readonly observer: Observer;
+  readonly policy: Policy;
+  readonly random: (length: number) => Uint8Array;
+  readonly encodings: { readonly write: 'experimental' | 'legacy'; readonly readBoth: boolean };
+  readonly timers?: Partial<Timers>;
+  readonly limits?: Partial<RewriterLimits>;
+  readonly trustKeys?: readonly TrustKey[];
+  readonly store?: CheckpointStore;
+  readonly keyLog?: boolean;
+  /** Whether conntrack is near full: then no new connection is offered (`resource_limit`). */
+  readonly nearFull?: () => boolean;
+}
+
+/** The rewriter as the runtime and the tests drive it. `now` is milliseconds on a clock that never goes back. */
+export interface RewriterMachine {
+  /** Takes one queued IP packet (TCP, or an ICMP error). Its verdict follows now or later through `Output`. */
+  handle(direction: Direction, bytes: Uint8Array, token: number, mark: ConnectionMark, now: number): void;
+  /** When `advance` wants to be called next, or undefined. */
+  nextTimeout(): number | undefined;
+  advance(now: number): void;
+  setPolicy(policy: Policy): void;
+  setTrustKeys(keys: readonly TrustKey[]): void;
+  setAppSupport(port: number, support: AppSupport): void;
+  flushSessionCache(): void;
+  connections(): IterableIterator<ConnectionInfo>;
+  /** Counts by state, and cached sessions. */
+  counts(): { setup: number; encrypted: number; plain: number; cachedSessions: number };
+  /** Drops the state of connections whose socket is gone (absent from two successive calls). */
+  reconcile(sockets: Iterable<SocketInfo>, now: number): void;
+  /** Takes checkpoint records back; returns how many connections live on. */
+  restore(records: Iterable<readonly [key: string, record: Uint8Array]>, sockets: Iterable<SocketInfo>, now: number): number;
+}
