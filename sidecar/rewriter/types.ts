@@ -3,6 +3,7 @@
  * actions come out through `Output`; it has no socket, no clock and no randomness of its own, so the
  * simulated network, the exhaustive search and the kernel all drive the very same code.
  */
+import type { Role, TrustKey } from '../protocol/types.ts';
 
 /** As seen from the host that the rewriter serves. */
 export type Direction = 'in' | 'out';
@@ -37,7 +38,11 @@ export interface Policy {
   decide(direction: 'Inbound' | 'Outbound', port: number, peer: string): Decision;
   readonly keyExchanges: readonly number[];
   readonly suites: readonly number[];
-  readonly sessionCache: { readonly enabled: boolean; readonly maxEntries: number; readonly lifetimeMs: number };
+  readonly sessionCache: {
+    readonly enabled: boolean;
+    readonly maxEntries: number;
+    readonly lifetimeMs: number;
+  };
   readonly rekey: { readonly afterBytes: number; readonly afterMs: number };
   /** Drop RST segments without a valid MAC (the draft's TCP_CRYPT_RSTCHK). */
   readonly rstCheck: boolean;
@@ -45,11 +50,24 @@ export interface Policy {
 
 /** Closed list; interfaces.md, "Metrics". */
 export type FallbackReason =
-  | 'peer_unsupported' | 'options_stripped' | 'declined' | 'syn_timeout' | 'init_timeout' | 'no_option_space'
-  | 'no_common_algorithm' | 'policy' | 'incompatible_option' | 'simultaneous_open' | 'path_check'
-  | 'negative_list' | 'resource_limit' | 'malformed' | 'other_mesh' | 'bypassed';
+  | 'peer_unsupported'
+  | 'options_stripped'
+  | 'declined'
+  | 'syn_timeout'
+  | 'init_timeout'
+  | 'no_option_space'
+  | 'no_common_algorithm'
+  | 'policy'
+  | 'incompatible_option'
+  | 'simultaneous_open'
+  | 'path_check'
+  | 'negative_list'
+  | 'resource_limit'
+  | 'malformed'
+  | 'other_mesh'
+  | 'bypassed';
 
-export type Role = 'C' | 'S';
+export type { Role, TrustKey };
 
 /** A connection as `tcpcrypt connections` and the API show it. Addresses are `address:port`, IPv6 in brackets. */
 export interface ConnectionInfo {
@@ -115,12 +133,6 @@ export interface CheckpointStore {
   delete(key: string): void;
 }
 
-/** Trust-domain keys, newest first (wire.md section 7). `offered` false: accepted, but not named in our INIT1. */
-export interface TrustKey {
-  readonly key: Uint8Array;
-  readonly offered: boolean;
-}
-
 export interface Timers {
   /** First retransmission of INIT1 and INIT2; doubles each time. */
   readonly initRetransmitMs: number;
@@ -170,5 +182,9 @@ export interface RewriterMachine {
   /** Drops the state of connections whose socket is gone (absent from two successive calls). */
   reconcile(sockets: Iterable<SocketInfo>, now: number): void;
   /** Takes checkpoint records back; returns how many connections live on. */
-  restore(records: Iterable<readonly [key: string, record: Uint8Array]>, sockets: Iterable<SocketInfo>, now: number): number;
+  restore(
+    records: Iterable<readonly [key: string, record: Uint8Array]>,
+    sockets: Iterable<SocketInfo>,
+    now: number,
+  ): number;
 }

@@ -1,0 +1,55 @@
+/** Names and numbers of the algorithms (wire.md, section 2), as policy documents and people write them. */
+
+export const KEY_EXCHANGES: ReadonlyMap<string, number> = new Map([
+  ['X25519MLKEM768', 0x210],
+  ['X25519', 0x202],
+  ['P-256', 0x200],
+  ['P-521', 0x201],
+  ['RSA-OAEP', 0x100],
+]);
+
+/** A suite's id plus this is the same suite with the aggregate MAC (wire.md, section 6). */
+const AGGREGATE = 1;
+
+const perSegment: readonly (readonly [string, number])[] = [
+  ['AES-128-CTR-GMAC', 0x600],
+  ['AES-128-CTR-HMAC-SHA256', 0x100],
+  ['AES-256-CTR-HMAC-SHA256', 0x400],
+  ['CHACHA20-HMAC-SHA256', 0x500],
+  ['AES-128-CTR-CMAC', 0x300],
+];
+
+export const SUITES: ReadonlyMap<string, number> = new Map([
+  ...perSegment,
+  ...perSegment.map(([name, id]) => [`${name}-AGGREGATE`, id + AGGREGATE] as const),
+]);
+
+/** Without RSA-OAEP, which is off unless policy names it. */
+export const DEFAULT_KEY_EXCHANGES: readonly number[] = [0x210, 0x202, 0x200, 0x201];
+export const DEFAULT_SUITES: readonly number[] = perSegment.map(([, id]) => id);
+
+const invert = (names: ReadonlyMap<string, number>): ReadonlyMap<number, string> =>
+  new Map([...names].map(([name, id]) => [id, name]));
+const keyExchangeNames = invert(KEY_EXCHANGES);
+const suiteNames = invert(SUITES);
+
+const hex = (id: number): string => `0x${id.toString(16).padStart(6, '0')}`;
+
+/** The name of a key exchange, or its number in hex where there is none. */
+export const keyExchangeName = (id: number): string => keyExchangeNames.get(id) ?? hex(id);
+
+/** The name of a suite, or its number in hex where there is none. */
+export const suiteName = (id: number): string => suiteNames.get(id) ?? hex(id);
+
+/**
+ * The suites that an endpoint can offer, in the same order. An aggregate suite that it does not have
+ * stands for its per-segment twin: same cipher, same MAC, so nothing that policy forbade gets in.
+ */
+export function supportedSuites(ids: readonly number[], supported: ReadonlySet<number>): number[] {
+  const out = new Set<number>();
+  for (const id of ids) {
+    if (supported.has(id)) out.add(id);
+    else if (id % 0x100 === AGGREGATE && supported.has(id - AGGREGATE)) out.add(id - AGGREGATE);
+  }
+  return [...out];
+}

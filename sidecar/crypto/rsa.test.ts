@@ -1,0 +1,130 @@
+import assert from 'node:assert/strict';
+import { createHash, generateKeyPairSync, randomBytes } from 'node:crypto';
+import { describe, test } from 'node:test';
+import { rsaOaep } from './rsa.ts';
+
+const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
+const toNumber = (bytes: Uint8Array) => BigInt(`0x${hex(bytes)}`);
+const toBytes = (value: bigint, length: number) =>
+  Buffer.from(value.toString(16).padStart(2 * length, '0'), 'hex');
+const fromBase64 = (text: string | undefined) => Buffer.from(text ?? '', 'base64url');
+
+/** RFC 8017 section 7.1 with SHA-256 throughout and an empty label, by hand: the second opinion. */
+const oaep = {
+  encode(message: Uint8Array, seed: Uint8Array, length: number): Buffer {
+    const block = Buffer.alloc(length - 33);
+    block.set(createHash('sha256').digest());
+    block[block.length - message.length - 1] = 1;
+    block.set(message, block.length - message.length);
+    const masked = xor(block, mgf1(seed, block.length));
+    return Buffer.concat([Uint8Array.of(0), xor(seed, mgf1(masked, 32)), masked]);
+  },
+  decode(encoded: Uint8Array): Buffer {
+    assert.equal(encoded[0], 0);
+    const masked = encoded.subarray(33);
+    const seed = xor(encoded.subarray(1, 33), mgf1(masked, 32));
+    const block = xor(masked, mgf1(seed, masked.length));
+    assert.equal(hex(block.subarray(0, 32)), createHash('sha256').digest('hex'));
+    const one = block.indexOf(1, 32);
+    assert.ok(block.subarray(32, one).every((byte) => byte === 0));
+    return block.subarray(one + 1);
+  },
+};
+
+function mgf1(seed: Uint8Array, length: number): Buffer {
+  const parts: Buffer[] = [];
+  for (let i = 0; i * 32 < length; i++) {
+    parts.push(
+      createHash('sha256')
+        .update(seed)
+        .update(Uint8Array.of(0, 0, 0, i))
+        .digest(),
+    );
+  }
+  return Buffer.concat(parts).subarray(0, length);
+}
+
+function xor(a: Uint8Array, b: Uint8Array): Buffer {
+  return Buffer.from(a.map((byte, i) => byte ^ b[i]));
+}
+
+function power(base: bigint, exponent: bigint, modulus: bigint): bigint {
+  let result = 1n;
+  for (let b = base, e = exponent; e > 0n; e >>= 1n, b = (b * b) % modulus) {
+    if (e & 1n) result = (result * b) % modulus;
+  }
+  return result;
+}
+
+const offer = rsaOaep.generate(randomBytes);
+
+describe('RSA-OAEP, RFC 8017 section 7.1', () => {
+  test('S encrypts R_S: a decryption by hand gives it', () => {
+    for (const bits of [2048, 3072]) {
+      const jwk = generateKeyPairSync('rsa', { modulusLength: bits, publicExponent: 3 }).privateKey.export({
+        format: 'jwk',
+      });
+      const n = fromBase64(jwk.n);
+      const secret = randomBytes(48);
+      const answer = rsaOaep.respond(n, () => Buffer.from(secret));
+      assert.ok(answer !== 'invalid');
+      assert.equal(answer.keyMaterial.length, bits / 8);
+      const encoded = power(toNumber(answer.keyMaterial), toNumber(fromBase64(jwk.d)), toNumber(n));
+      assert.equal(hex(oaep.decode(toBytes(encoded, bits / 8))), hex(secret));
+      assert.equal(hex(answer.pms), hex(secret));
+    }
+  });
+
+  test('C decrypts what was encrypted by hand with exponent 3', () => {
+    const { publicKey } = offer;
+    assert.equal(publicKey.length, rsaOaep.publicKeyBytes);
+    const secret = randomBytes(48);
+    const encrypted = (message: Uint8Array) =>
+      toBytes(
+        power(toNumber(oaep.encode(message, randomBytes(32), publicKey.length)), 3n, toNumber(publicKey)),
+        publicKey.length,
+      );
+    const pms = offer.complete(encrypted(secret));
+    assert.ok(pms !== 'invalid');
+    assert.equal(hex(pms), hex(secret));
+    for (const length of [0, 47, 49])
+      assert.equal(offer.complete(encrypted(new Uint8Array(length))), 'invalid');
+  });
+
+  test('what cannot be a ciphertext is invalid', () => {
+    const bytes = rsaOaep.keyMaterialBytes;
+    for (const length of [0, 1, bytes - 1, bytes + 1]) {
+      assert.equal(offer.complete(new Uint8Array(length)), 'invalid');
+    }
+    assert.equal(offer.complete(new Uint8Array(bytes)), 'invalid');
+    assert.equal(offer.complete(new Uint8Array(bytes).fill(0xff)), 'invalid', 'more than the modulus');
+    assert.equal(offer.complete(randomBytes(bytes).fill(1, 0, 1)), 'invalid');
+  });
+
+  test('a modulus has 2048 to 4096 bits, no leading zero, and is odd', () => {
+    const modulus = (bits: number) => {
+      const value = new Uint8Array(Math.ceil(bits / 8)).fill(0xff);
+      value[0] = 0xff >> ((8 - (bits % 8)) % 8);
+      return value;
+    };
+    const random = (length: number) => new Uint8Array(length);
+    for (const bits of [1, 1024, 2047, 4097, 8192]) {
+      assert.equal(rsaOaep.respond(modulus(bits), random), 'invalid', `${bits} bits`);
+    }
+    for (const bits of [2048, 2049, 3071, 4096]) {
+      assert.notEqual(rsaOaep.respond(modulus(bits), random), 'invalid', `${bits} bits`);
+    }
+    assert.equal(rsaOaep.respond(new Uint8Array(0), random), 'invalid');
+    assert.equal(rsaOaep.respond(new Uint8Array(384), random), 'invalid');
+    assert.equal(rsaOaep.respond(Buffer.concat([Uint8Array.of(0), offer.publicKey]), random), 'invalid');
+    const even = Uint8Array.from(offer.publicKey);
+    even[even.length - 1] &= 0xfe;
+    assert.equal(rsaOaep.respond(even, random), 'invalid');
+  });
+});
+
+test('destroy ends the offer', () => {
+  const keyMaterial = new Uint8Array(rsaOaep.keyMaterialBytes);
+  offer.destroy();
+  assert.throws(() => offer.complete(keyMaterial), /destroyed/);
+});

@@ -1,0 +1,67 @@
+/** Loads the addon and says what it offers. Its functions check every argument themselves. */
+
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import { type ErrorCode, TcpcryptError } from '../../errors/catalogue.ts';
+
+/** Arguments are positional, so that no getter runs between a check and its use. */
+interface NativeQueue {
+  readonly ring: ArrayBuffer;
+  readonly descriptors: ArrayBuffer;
+  readonly wakeFd: number;
+  receive(timeoutMs: number): number;
+  verdict(id: number, verdict: number, mark: number | undefined, payload: Uint8Array | undefined): void;
+  flush(): void;
+  wake(): void;
+  stats(): { received: number; overruns: number; verdictErrors: number; malformed: number };
+  close(): void;
+}
+
+interface NativeRawSender {
+  send(packet: Uint8Array, ifindex?: number): number;
+  close(): void;
+}
+
+interface Native {
+  Queue: new (
+    number: number,
+    gso: boolean,
+    failOpen: boolean,
+    maxLength: number,
+    copyRangeBytes: number,
+    batch: number,
+    receiveBufferBytes: number,
+    netns: string | undefined,
+  ) => NativeQueue;
+  RawSender: new (mark: number, netns: string | undefined) => NativeRawSender;
+  wake(fd: number): boolean;
+  checksum(buffer: Uint8Array, start: number, end: number, initial?: number): number;
+  completeChecksums(packet: Uint8Array): boolean;
+  sockDiag(family: number, netns: string | undefined): Buffer;
+  parseForTest(buffer: Uint8Array): number[];
+}
+
+/** Another build of the addon, for the memory tests. */
+const override = process.env['TCPCRYPT_NATIVE_ADDON'];
+const file = override ?? fileURLToPath(new URL('./build/nfqueue.node', import.meta.url));
+if (!existsSync(file)) {
+  throw new TcpcryptError(
+    'ERR_TCPCRYPT_INTERNAL',
+    `the native addon is not built: ${file} (scripts/build-native)`,
+  );
+}
+
+export const native = createRequire(import.meta.url)(file) as Native;
+export type { Native, NativeQueue, NativeRawSender };
+
+/** Runs `call`; an error of the addon that has a code becomes one of the catalogue's. */
+export function coded<T>(call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (typeof code !== 'string' || !code.startsWith('ERR_TCPCRYPT_')) throw error;
+    throw new TcpcryptError(code as ErrorCode, (error as Error).message, { cause: error });
+  }
+}

@@ -1,0 +1,16 @@
+// The parts of the addon that JavaScript sees, each defined in a file of its own.
+#pragma once
+
+#include <napi.h>
+
+#include <cstddef>
+
+namespace tcpcrypt {
+
+/** Numbers in a packet's descriptor. */
+inline constexpr size_t kDescriptorStride = 8;
+
+Napi::Function defineQueue(Napi::Env env);
+Napi::Function defineRawSender(Napi::Env env);
+
+}  // namespace tcpcrypt

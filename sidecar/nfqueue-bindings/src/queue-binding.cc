@@ -1,0 +1,142 @@
+// Queue as JavaScript sees it. The ring and the descriptors belong to JavaScript, so that no view of
+// them can outlive its memory; they are looked up anew at each receive, for JavaScript may have moved
+// their memory elsewhere (ArrayBuffer.prototype.transfer).
+#include <memory>
+
+#include "arguments.h"
+#include "bindings.h"
+#include "queue.h"
+#include "wake.h"
+
+namespace tcpcrypt {
+
+namespace {
+
+static_assert(sizeof(QueuedPacket) == kDescriptorStride * sizeof(uint32_t));
+
+constexpr uint32_t kMaxBatch = 1024;
+constexpr uint32_t kMaxQueueLength = 1 << 20;
+constexpr uint32_t kMaxReceiveBufferBytes = 1 << 30;
+enum Verdict : uint32_t { kDrop = 0, kAccept = 1, kRepeat = 4 };
+
+class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "Queue",
+                       {
+                           InstanceMethod<&QueueBinding::receive>("receive"),
+                           InstanceMethod<&QueueBinding::verdict>("verdict"),
+                           InstanceMethod<&QueueBinding::flush>("flush"),
+                           InstanceMethod<&QueueBinding::wake>("wake"),
+                           InstanceMethod<&QueueBinding::stats>("stats"),
+                           InstanceMethod<&QueueBinding::close>("close"),
+                       });
+  }
+
+  /** (number, gso, failOpen, maxLength, copyRangeBytes, batch, receiveBufferBytes, netns) */
+  explicit QueueBinding(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+    QueueOptions options;
+    options.number = static_cast<uint16_t>(toUint32(info[0], "number", UINT16_MAX));
+    options.gso = toBoolean(info[1], "gso");
+    options.failOpen = toBoolean(info[2], "failOpen");
+    options.maxLength = toPositive(info[3], "maxLength", kMaxQueueLength);
+    options.copyRangeBytes = toPositive(info[4], "copyRangeBytes", UINT16_MAX);
+    options.batch = toPositive(info[5], "batch", kMaxBatch);
+    options.receiveBufferBytes = toPositive(info[6], "receiveBufferBytes", kMaxReceiveBufferBytes);
+    options.netns = toPath(info[7], "netns");
+    guarded(info.Env(), [&] { queue_ = std::make_unique<Queue>(options); });
+
+    const Napi::Env env = info.Env();
+    const Napi::ArrayBuffer ring = Napi::ArrayBuffer::New(env, options.batch * Queue::kSlotBytes);
+    const Napi::ArrayBuffer descriptors = Napi::ArrayBuffer::New(env, options.batch * sizeof(QueuedPacket));
+    ring_ = Napi::Persistent(ring.As<Napi::Object>());
+    descriptors_ = Napi::Persistent(descriptors.As<Napi::Object>());
+    Napi::Object self = info.This().As<Napi::Object>();
+    self.Set("ring", ring);
+    self.Set("descriptors", descriptors);
+    self.Set("wakeFd", Napi::Number::New(env, queue_->wakeFd()));
+  }
+
+ private:
+  static uint32_t toPositive(const Napi::Value& value, const char* name, uint32_t max) {
+    const uint32_t number = toUint32(value, name, max);
+    if (number == 0) throw Napi::RangeError::New(value.Env(), std::string(name) + " must not be 0");
+    return number;
+  }
+
+  Queue& queue(const Napi::CallbackInfo& info) {
+    if (!queue_ || !queue_->open()) throw Napi::Error::New(info.Env(), "the queue is closed");
+    return *queue_;
+  }
+
+  /** The memory behind an ArrayBuffer of ours. */
+  static uint8_t* memory(const Napi::CallbackInfo& info, const Napi::ObjectReference& reference, size_t expected) {
+    void* data = nullptr;
+    size_t length = 0;
+    if (napi_get_arraybuffer_info(info.Env(), reference.Value(), &data, &length) != napi_ok || data == nullptr ||
+        length != expected) {
+      throw Napi::Error::New(info.Env(), "the queue's ring or its descriptors were detached");
+    }
+    return static_cast<uint8_t*>(data);
+  }
+
+  Napi::Value receive(const Napi::CallbackInfo& info) {
+    const double timeoutMs = toNumber(info[0], "timeoutMs");
+    Queue& queue = this->queue(info);
+    uint8_t* ring = memory(info, ring_, queue.batch() * Queue::kSlotBytes);
+    uint8_t* descriptors = memory(info, descriptors_, queue.batch() * sizeof(QueuedPacket));
+    const size_t count = guarded(info.Env(), [&] {
+      return queue.receive(timeoutMs, ring, reinterpret_cast<QueuedPacket*>(descriptors));
+    });
+    return Napi::Number::New(info.Env(), static_cast<double>(count));
+  }
+
+  /** (id, verdict, mark | undefined, payload | undefined) */
+  void verdict(const Napi::CallbackInfo& info) {
+    const uint32_t id = toUint32(info[0], "id");
+    const uint32_t verdict = toUint32(info[1], "verdict");
+    if (verdict != kDrop && verdict != kAccept && verdict != kRepeat) {
+      throw Napi::RangeError::New(info.Env(), "verdict must be 0 (drop), 1 (accept) or 4 (repeat)");
+    }
+    const std::optional<uint32_t> mark = toOptionalUint32(info[2], "mark");
+    Bytes payload{nullptr, 0};
+    std::optional<size_t> payloadBytes;
+    if (!info[3].IsUndefined()) {
+      payload = toBytes(info[3], "payload");
+      if (payload.length == 0 || payload.length > Queue::kMaxPayloadBytes) {
+        throw Napi::RangeError::New(info.Env(), "payload must have from 1 to 65531 bytes");
+      }
+      payloadBytes = payload.length;
+    }
+    queue(info).verdict(id, verdict, mark, payload.data, payloadBytes);
+  }
+
+  void flush(const Napi::CallbackInfo& info) { queue(info).flush(); }
+
+  void wake(const Napi::CallbackInfo& info) { tcpcrypt::wake(queue(info).wakeFd()); }
+
+  Napi::Value stats(const Napi::CallbackInfo& info) {
+    const QueueStats& stats = queue(info).stats();
+    const Napi::Env env = info.Env();
+    Napi::Object result = Napi::Object::New(env);
+    result.Set("received", Napi::Number::New(env, static_cast<double>(stats.received)));
+    result.Set("overruns", Napi::Number::New(env, static_cast<double>(stats.overruns)));
+    result.Set("verdictErrors", Napi::Number::New(env, static_cast<double>(stats.verdictErrors)));
+    result.Set("malformed", Napi::Number::New(env, static_cast<double>(stats.malformed)));
+    return result;
+  }
+
+  void close(const Napi::CallbackInfo& info) {
+    if (queue_) queue_->close();
+  }
+
+  std::unique_ptr<Queue> queue_;
+  Napi::ObjectReference ring_;
+  Napi::ObjectReference descriptors_;
+};
+
+}  // namespace
+
+Napi::Function defineQueue(Napi::Env env) { return QueueBinding::define(env); }
+
+}  // namespace tcpcrypt

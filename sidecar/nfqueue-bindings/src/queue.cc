@@ -1,0 +1,174 @@
+// A bound queue at work: packets in, verdicts out.
+#include "queue.h"
+
+#include <linux/netfilter/nfnetlink_queue.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+
+#include "failure.h"
+#include "netlink-message.h"
+#include "wake.h"
+
+namespace tcpcrypt {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// A longer timeout is no limit.
+constexpr double kForeverMs = 1e12;
+
+/** Until the deadline, as ppoll wants it; never negative. */
+timespec remaining(Clock::time_point deadline) {
+  const auto left = std::max(deadline - Clock::now(), Clock::duration::zero());
+  const auto nanoseconds = std::chrono::duration_cast<std::chrono::nanoseconds>(left).count();
+  return {.tv_sec = nanoseconds / 1'000'000'000, .tv_nsec = nanoseconds % 1'000'000'000};
+}
+
+}  // namespace
+
+size_t Queue::receive(double timeoutMs, uint8_t* ring, QueuedPacket* packets) {
+  const bool forever = timeoutMs < 0 || timeoutMs > kForeverMs;
+  const auto deadline =
+      Clock::now() + std::chrono::nanoseconds(forever ? 0 : static_cast<int64_t>(timeoutMs * 1'000'000));
+  for (;;) {
+    if (const size_t count = drain(ring, packets); count > 0) return count;
+    pollfd waiting[] = {{.fd = socket_.get(), .events = POLLIN, .revents = 0},
+                        {.fd = wakeFd_, .events = POLLIN, .revents = 0}};
+    const timespec left = remaining(deadline);
+    const int ready = ppoll(waiting, 2, forever ? nullptr : &left, nullptr);
+    if (ready == 0) return 0;
+    if (ready < 0) {
+      if (errno == EINTR) continue;
+      throw systemFailure("cannot wait for packets", errno);
+    }
+    if (waiting[1].revents != 0) {
+      takeWake(wakeFd_);
+      return drain(ring, packets);
+    }
+  }
+}
+
+size_t Queue::takeEarly(uint8_t* ring) {
+  size_t slot = 0;
+  for (; slot < options_.batch && !early_.empty(); slot++) {
+    const std::vector<uint8_t>& message = early_.front();
+    std::memcpy(ring + slot * kSlotBytes, message.data(), std::min(message.size(), kSlotBytes));
+    headers_[slot].msg_len = static_cast<unsigned>(message.size());
+    headers_[slot].msg_hdr.msg_flags = 0;
+    early_.pop_front();
+  }
+  return slot;
+}
+
+/** Takes what the socket holds, up to a batch. 0: nothing is there. */
+size_t Queue::drain(uint8_t* ring, QueuedPacket* packets) {
+  for (;;) {
+    size_t messages = takeEarly(ring);
+    if (messages == 0) {
+      for (size_t slot = 0; slot < options_.batch; slot++) {
+        vectors_[slot] = {.iov_base = ring + slot * kSlotBytes, .iov_len = kSlotBytes};
+        headers_[slot] = {};
+        headers_[slot].msg_hdr.msg_iov = &vectors_[slot];
+        headers_[slot].msg_hdr.msg_iovlen = 1;
+      }
+      const int result = recvmmsg(socket_.get(), headers_.data(), options_.batch, MSG_DONTWAIT, nullptr);
+      if (result < 0) {
+        if (errno == EAGAIN) return 0;
+        if (errno == EINTR) continue;
+        if (errno != ENOBUFS) throw systemFailure("cannot receive packets", errno);
+        stats_.overruns++;
+        continue;
+      }
+      messages = static_cast<size_t>(result);
+    }
+
+    size_t count = 0;
+    for (size_t slot = 0; slot < messages; slot++) {
+      const size_t start = slot * kSlotBytes;
+      if (headers_[slot].msg_hdr.msg_flags & MSG_TRUNC) {
+        stats_.malformed++;
+        continue;
+      }
+      const ParseCounts parsed =
+          parseMessages(ring + start, headers_[slot].msg_len, packets + count, options_.batch - count);
+      for (size_t i = 0; i < parsed.packets; i++) packets[count + i].offset += static_cast<uint32_t>(start);
+      count += parsed.packets;
+      stats_.verdictErrors += parsed.errors;
+      stats_.malformed += parsed.malformed;
+    }
+    stats_.received += count;
+    if (count > 0) return count;
+  }
+}
+
+void Queue::verdict(uint32_t id, uint32_t verdict, std::optional<uint32_t> mark, const uint8_t* payload,
+                    std::optional<size_t> payloadBytes) {
+  nfqnl_msg_verdict_hdr header{};
+  header.verdict = htonl(verdict);
+  header.id = htonl(id);
+  const size_t needed = kNfMessageHeaderBytes + attributeBytes(sizeof header) +
+                        (mark ? attributeBytes(sizeof *mark) : 0) +
+                        (payloadBytes ? attributeBytes(*payloadBytes) : 0);
+  if (needed > verdictCapacity_ - verdictBytes_) flush();
+  NetlinkMessage message(verdicts_.get() + verdictBytes_, NFNL_SUBSYS_QUEUE, NFQNL_MSG_VERDICT, 0, 0,
+                         options_.number);
+  message.add(NFQA_VERDICT_HDR, &header, sizeof header);
+  if (mark) message.addBe32(NFQA_MARK, *mark);
+  if (payloadBytes) message.add(NFQA_PAYLOAD, payload, *payloadBytes);
+  verdictBytes_ += message.finish();
+}
+
+/** Where the messages from `from` on end that fit into `limit` bytes; one at least. */
+size_t Queue::chunkEnd(size_t from, size_t limit, size_t& messages) const {
+  size_t end = from;
+  for (messages = 0; end < verdictBytes_; messages++) {
+    uint32_t length;
+    std::memcpy(&length, verdicts_.get() + end, sizeof length);
+    if (messages > 0 && end + length - from > limit) break;
+    end += length;
+  }
+  return end;
+}
+
+void Queue::flush() {
+  size_t limit = sendLimit_;
+  size_t at = 0;
+  while (at < verdictBytes_) {
+    size_t messages;
+    const size_t end = chunkEnd(at, limit, messages);
+    if (send(socket_.get(), verdicts_.get() + at, end - at, 0) < 0) {
+      if (errno == EINTR) continue;
+      const bool tooMuch = errno == ENOBUFS || errno == ENOMEM || errno == EMSGSIZE;
+      if (tooMuch && messages > 1) {
+        limit = (end - at) / 2;
+        continue;
+      }
+      stats_.verdictErrors += messages;
+    }
+    at = end;
+  }
+  verdictBytes_ = 0;
+}
+
+void Queue::close() {
+  if (socket_.open()) {
+    flush();
+    uint8_t buffer[kNfMessageHeaderBytes + attributeBytes(sizeof(nfqnl_msg_config_cmd))];
+    NetlinkMessage unbind(buffer, NFNL_SUBSYS_QUEUE, NFQNL_MSG_CONFIG, 0, 0, options_.number);
+    nfqnl_msg_config_cmd command{};
+    command.command = NFQNL_CFG_CMD_UNBIND;
+    unbind.add(NFQA_CFG_CMD, &command, sizeof command);
+    send(socket_.get(), buffer, unbind.finish(), 0);
+    socket_.reset();
+  }
+  if (wakeFd_ >= 0) {
+    closeWake(wakeFd_);
+    wakeFd_ = -1;
+  }
+}
+
+}  // namespace tcpcrypt

@@ -1,0 +1,29 @@
+/** A connection as others see it. */
+import { suites } from '../crypto/asm.ts';
+import { keyExchanges } from '../crypto/key-exchange.ts';
+import type { Connection } from './connection.ts';
+import type { ConnectionInfo } from './types.ts';
+
+export function infoOf(c: Connection): ConnectionInfo {
+  const { secured } = c;
+  const bound = c.phase === 'encrypting' && secured;
+  return {
+    local: c.local,
+    remote: c.remote,
+    active: c.active,
+    role: secured?.sessionRole ?? (c.active ? 'C' : 'S'),
+    state: bound ? 'encrypted' : c.phase === 'plain' || c.reason ? 'plain' : 'setup',
+    ...(c.reason && { reason: c.reason }),
+    ...(bound && {
+      keyExchange: keyExchanges.get(secured.keyExchange)!.name,
+      suite: suites.get(secured.suite)!.name,
+      handshake: secured.handshake,
+      sessionId: Buffer.from(secured.sessionId).toString('hex'),
+    }),
+    authenticated: bound ? secured.authenticated : false,
+    peerAppSupport: c.peerAppSupport,
+    openedAtMs: c.openedAt,
+    bytesIn: c.bytesIn,
+    bytesOut: c.bytesOut,
+  };
+}

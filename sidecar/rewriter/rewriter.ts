@@ -1,0 +1,459 @@
+/**
+ * The rewriter: the connection table and a packet's way through it. What happens in each phase is in
+ * `setup-active`, `setup-passive`, `encrypting` and `plain`; `lifecycle` holds the moments between them.
+ * Pure: packets and time go in, actions come out through `Output`.
+ */
+import { suites } from '../crypto/asm.ts';
+import { keyExchanges } from '../crypto/key-exchange.ts';
+import type { Algorithms } from '../protocol/handshake.ts';
+import { ExchangeHints, KnownPeers, NegativeList } from '../protocol/negative-list.ts';
+import { SessionCache } from '../protocol/session-cache.ts';
+import { buildReply, buildSegment, fieldsOf } from '../wire/build.ts';
+import { hasOurOption, KIND_MSS, layoutLinux, mssOption, optionKind } from '../wire/options.ts';
+import {
+  ACK,
+  ackNumber,
+  destinationAddress,
+  destinationPort,
+  flagsOf,
+  flowKey,
+  formatAddress,
+  localEndpoint,
+  optionBytes,
+  type Packet,
+  parsePacket,
+  RST,
+  remoteEndpoint,
+  SYN,
+  sourceAddress,
+  sourcePort,
+} from '../wire/packet.ts';
+import { decode, encode } from './checkpoint.ts';
+import type { Connection } from './connection.ts';
+import { receiveEncrypted, sendEncrypted } from './encrypting.ts';
+import { OVERHEAD_BYTES, receiveIcmp } from './icmp.ts';
+import { infoOf } from './info.ts';
+import { endInSetup, forgetKeys, learnFromEnd } from './lifecycle.ts';
+import { receivePlain, sendPlain } from './plain.ts';
+import { copyPacket, viewOf } from './setup.ts';
+import { activeTimeout, receiveInCMode, receiveSynAck, sendInCMode, sendSyn } from './setup-active.ts';
+import {
+  passiveTimeout,
+  receiveEncryptedPassive,
+  receiveInListen,
+  receiveInSMode,
+  receiveSyn,
+  type SynRecord,
+  sendInSetup,
+  sendSynAck,
+} from './setup-passive.ts';
+import type {
+  AppSupport,
+  CheckpointStore,
+  ConnectionInfo,
+  ConnectionMark,
+  Direction,
+  Observer,
+  Policy,
+  RewriterLimits,
+  RewriterMachine,
+  RewriterOptions,
+  SocketInfo,
+  Timers,
+  TrustKey,
+} from './types.ts';
+
+const DEFAULT_TIMERS: Timers = { initRetransmitMs: 200, initTimeoutMs: 3000, setupIdleMs: 130_000 };
+const DEFAULT_LIMITS: RewriterLimits = { maxConnections: 100_000, maxSetups: 4096, maxHeldPackets: 64 };
+/** Longer than a SYN-ACK is repeated. */
+const SYN_RECORD_MS = 75_000;
+const MAX_OWN_NONCES = 4096;
+const MAX_LINKS = 64;
+/** A socket that two successive lists of the kernel's do not have is gone. */
+const MISSING_TWICE = 2;
+
+export class Rewriter implements RewriterMachine {
+  readonly observer: Observer;
+  readonly encodings: RewriterOptions['encodings'];
+  readonly random: (length: number) => Uint8Array;
+  readonly timers: Timers;
+  readonly keyLog: boolean;
+  readonly store: CheckpointStore | undefined;
+  readonly cache: SessionCache;
+  readonly negative = new NegativeList();
+  readonly known = new KnownPeers();
+  readonly hints = new ExchangeHints();
+  readonly table = new Map<string, Connection>();
+  readonly syns = new Map<string, SynRecord>();
+  policy: Policy;
+  trustKeys: readonly TrustKey[];
+  now = 0;
+  private readonly options: RewriterOptions;
+  private readonly limits: RewriterLimits;
+  private readonly timed = new Set<Connection>();
+  private readonly support = new Map<number, AppSupport>();
+  private readonly ownNonces = new Set<string>();
+  /** Our own MSS by local address, as the kernel last announced it. */
+  private readonly linkMss = new Map<string, number>();
+
+  constructor(options: RewriterOptions) {
+    this.options = options;
+    this.observer = options.observer;
+    this.encodings = options.encodings;
+    this.random = options.random;
+    this.timers = { ...DEFAULT_TIMERS, ...options.timers };
+    this.limits = { ...DEFAULT_LIMITS, ...options.limits };
+    this.keyLog = options.keyLog ?? false;
+    this.store = options.store;
+    this.policy = options.policy;
+    this.trustKeys = options.trustKeys ?? [];
+    this.cache = new SessionCache(options.policy.sessionCache);
+  }
+
+  // Packets
+
+  handle(direction: Direction, bytes: Uint8Array, token: number, mark: ConnectionMark, now: number): void {
+    this.now = now;
+    const p = parsePacket(bytes);
+    if (p === 'not_tcp') return receiveIcmp(this, bytes, token);
+    // What cannot be read belongs to no connection of ours, unless it is marked: then it could be plaintext.
+    if (typeof p === 'string') return mark === 'tcpcrypt' ? this.drop(token, p) : this.pass(token);
+    const c = this.table.get(flowKey(p, direction));
+    if (direction === 'out') this.send(p, c, token, mark);
+    else this.receive(p, c, token, mark);
+  }
+
+  private send(p: Packet, c: Connection | undefined, token: number, mark: ConnectionMark): void {
+    const flags = flagsOf(p);
+    if (flags & SYN) return flags & ACK ? sendSynAck(this, c, p, token) : sendSyn(this, c, p, token);
+    switch (c?.phase) {
+      case undefined:
+        return this.unknown(p, 'out', token, mark);
+      case 'syn_sent':
+        return flags & RST ? endInSetup(this, c!, p, token) : this.pass(token);
+      case 'c_mode':
+        return sendInCMode(this, c!, p, token);
+      case 'listen':
+      case 's_mode':
+        return sendInSetup(this, c!, p, token);
+      case 'encrypting':
+        return sendEncrypted(this, c!, p, token);
+      case 'plain':
+        return sendPlain(this, c!, p, token);
+    }
+  }
+
+  private receive(p: Packet, c: Connection | undefined, token: number, mark: ConnectionMark): void {
+    const flags = flagsOf(p);
+    const synAck = !!(flags & SYN && flags & ACK);
+    if (c?.phase === 'encrypting') {
+      return c.active ? receiveEncrypted(this, c, p, token) : receiveEncryptedPassive(this, c, p, token);
+    }
+    if (synAck && c?.active) return receiveSynAck(this, c, p, token);
+    if (synAck) return c && c.phase !== 'plain' ? this.drop(token, 'setup_numbers') : this.pass(token);
+    if (flags & SYN) return receiveSyn(this, c, p, token);
+    switch (c?.phase) {
+      case undefined:
+        return this.unknown(p, 'in', token, mark);
+      case 'syn_sent': {
+        const refused = flags & RST && flags & ACK && ackNumber(p) === (c!.isnLocal + 1) >>> 0;
+        return refused ? endInSetup(this, c!, p, token) : this.pass(token, this.withoutOurOptions(p));
+      }
+      case 'c_mode':
+        return receiveInCMode(this, c!, p, token);
+      case 'listen':
+        return receiveInListen(this, c!, p, token);
+      case 's_mode':
+        return receiveInSMode(this, c!, p, token);
+      case 'plain':
+        return receivePlain(this, c!, p, token);
+    }
+  }
+
+  /** A segment of a connection that the table does not hold. If it is marked tcpcrypt, its keys are gone. */
+  private unknown(p: Packet, direction: Direction, token: number, mark: ConnectionMark): void {
+    const flags = flagsOf(p);
+    if (mark !== 'tcpcrypt' || flags & RST) {
+      return this.pass(
+        token,
+        direction === 'in' ? this.withoutOurOptions(p) : undefined,
+        mark === 'none' ? 'plain' : undefined,
+      );
+    }
+    this.drop(token, 'keys_gone');
+    if (!(flags & ACK)) return;
+    const none = new Uint8Array(0);
+    const reset = { seq: 0, ack: 0, flags: RST, window: 0, urgent: 0, options: none, payload: none };
+    const answer = buildReply(p, { ...reset, seq: ackNumber(p) });
+    if (direction === 'out') this.toKernel(answer);
+    else this.toNetwork(answer);
+  }
+
+  // Actions
+
+  pass(token: number, packet?: Packet, mark?: ConnectionMark): void {
+    this.passBytes(token, packet?.bytes, mark);
+  }
+
+  passBytes(token: number, bytes?: Uint8Array, mark?: ConnectionMark): void {
+    this.options.output.verdict(token, { kind: 'accept', ...(bytes && { bytes }), ...(mark && { mark }) });
+  }
+
+  drop(token: number, why: string): void {
+    this.observer.dropped(why);
+    this.options.output.verdict(token, { kind: 'drop' });
+  }
+
+  toNetwork(packet: Packet | undefined): void {
+    if (packet) this.options.output.inject('network', packet.bytes);
+  }
+
+  toKernel(packet: Packet): void {
+    this.options.output.inject('kernel', packet.bytes);
+  }
+
+  hold(c: Connection, packet: Packet, token: number): void {
+    if (c.held.length >= this.limits.maxHeldPackets) return this.drop(token, 'held_too_many');
+    c.held.push({ token, packet: copyPacket(packet) });
+  }
+
+  releaseHeld(c: Connection, how: 'send' | 'plain' | 'drop'): void {
+    for (const { token, packet } of c.held.splice(0)) {
+      if (how === 'send') sendEncrypted(this, c, packet, token);
+      else if (how === 'plain') sendPlain(this, c, packet, token);
+      else this.drop(token, 'held');
+    }
+  }
+
+  // Packets' options
+
+  /** The packet without CRYPT and MAC, and with MSS lowered to `mss`; undefined if that changes nothing. */
+  withoutOurOptions(p: Packet, mss?: number): Packet | undefined {
+    const { options } = viewOf(this, p);
+    if (!options)
+      return hasOurOption(optionBytes(p))
+        ? buildSegment(p, { ...fieldsOf(p), options: new Uint8Array(0) })
+        : undefined;
+    const lower = mss !== undefined && (options.mss === undefined || mss < options.mss);
+    if (!lower && !hasOurOption(optionBytes(p))) return undefined;
+    const items = options.items.filter((item) => !(lower && optionKind(item) === KIND_MSS));
+    if (lower) items.unshift(mssOption(mss));
+    return buildSegment(p, { ...fieldsOf(p), options: layoutLinux(items) ?? new Uint8Array(0) });
+  }
+
+  /** What our kernel may believe the peer's MSS to be, once tcpcrypt is on offer (wire.md section 4). */
+  clampMss(p: Packet, mssRemote: number, mssLocal?: number): number {
+    const local = mssLocal ?? this.linkMss.get(formatAddress(destinationAddress(p))) ?? 65535;
+    const overhead = viewOf(this, p).options?.timestamps ? OVERHEAD_BYTES.timestamps : OVERHEAD_BYTES.none;
+    return Math.max(64, Math.min(mssRemote, local) - overhead);
+  }
+
+  /** Takes note of the MSS that our kernel announces from this address. */
+  noteLinkMss(p: Packet, mss: number): void {
+    const address = formatAddress(sourceAddress(p));
+    this.linkMss.delete(address);
+    this.linkMss.set(address, mss);
+    if (this.linkMss.size > MAX_LINKS) this.linkMss.delete(this.linkMss.keys().next().value!);
+  }
+
+  // What connections ask of the whole
+
+  identify(p: Packet, direction: Direction, active: boolean) {
+    const peer = formatAddress(direction === 'out' ? destinationAddress(p) : sourceAddress(p));
+    const listener = active === (direction === 'out') ? destinationPort(p) : sourcePort(p);
+    return {
+      key: flowKey(p, direction),
+      local: localEndpoint(p, direction),
+      remote: remoteEndpoint(p, direction),
+      peer,
+      active,
+      decision: this.policy.decide(active ? 'Outbound' : 'Inbound', listener, peer),
+      openedAt: this.now,
+    };
+  }
+
+  algorithms(): Algorithms {
+    return {
+      keyExchanges: this.policy.keyExchanges.filter((id) => keyExchanges.has(id)),
+      suites: this.policy.suites.filter((id) => suites.get(id)?.aggregate === false),
+    };
+  }
+
+  appSupport(c: Pick<Connection, 'active' | 'local' | 'remote'>): AppSupport {
+    const endpoint = c.active ? c.remote : c.local;
+    return this.support.get(Number(endpoint.slice(endpoint.lastIndexOf(':') + 1))) ?? 'none';
+  }
+
+  /** Strict mode and required authentication know no way round tcpcrypt: for them the list does not exist. */
+  ignoresNegativeList(c: Pick<Connection, 'decision'>): boolean {
+    return c.decision.mode === 'Strict' || c.decision.authentication === 'Required';
+  }
+
+  isFull(): boolean {
+    const { maxConnections, maxSetups } = this.limits;
+    return (
+      this.table.size >= maxConnections ||
+      this.timed.size >= maxSetups ||
+      this.syns.size >= maxSetups ||
+      (this.options.nearFull?.() ?? false)
+    );
+  }
+
+  noteOwnNonce(nonce: Uint8Array): void {
+    this.ownNonces.add(Buffer.from(nonce).toString('latin1'));
+    if (this.ownNonces.size > MAX_OWN_NONCES) this.ownNonces.delete(this.ownNonces.keys().next().value!);
+  }
+
+  readonly isOwnNonce = (nonce: Uint8Array): boolean =>
+    this.ownNonces.has(Buffer.from(nonce).toString('latin1'));
+
+  // The table
+
+  add(c: Connection): void {
+    this.table.set(c.key, c);
+  }
+
+  remove(c: Connection): void {
+    learnFromEnd(this, c);
+    this.releaseHeld(c, 'drop');
+    this.clearTimers(c);
+    forgetKeys(this, c);
+    if (this.table.get(c.key) === c) this.table.delete(c.key);
+  }
+
+  rememberSyn(key: string, record: SynRecord): void {
+    this.syns.delete(key);
+    this.syns.set(key, record);
+  }
+
+  checkpoint(c: Connection): void {
+    c.checkpointedAt = c.txNext + c.rxNext;
+    if (c.secured) this.store?.put(Buffer.from(c.key, 'latin1').toString('hex'), encode(c));
+  }
+
+  // Time
+
+  setDeadline(c: Connection, ms: number): void {
+    c.deadline = this.now + ms;
+    this.timed.add(c);
+  }
+
+  setRetransmit(c: Connection, ms: number): void {
+    c.retransmitAt = this.now + ms;
+    this.timed.add(c);
+  }
+
+  clearTimers(c: Connection): void {
+    c.deadline = undefined;
+    c.retransmitAt = undefined;
+    this.timed.delete(c);
+  }
+
+  nextTimeout(): number | undefined {
+    let next = Number.POSITIVE_INFINITY;
+    for (const c of this.timed) next = Math.min(next, c.deadline ?? next, c.retransmitAt ?? next);
+    const oldest = this.syns.values().next().value;
+    if (oldest) next = Math.min(next, oldest.at + SYN_RECORD_MS);
+    return Number.isFinite(next) ? next : undefined;
+  }
+
+  advance(now: number): void {
+    this.now = now;
+    for (const c of this.timed) {
+      const due = Math.min(
+        c.deadline ?? Number.POSITIVE_INFINITY,
+        c.retransmitAt ?? Number.POSITIVE_INFINITY,
+      );
+      if (due > now) continue;
+      if (c.active) activeTimeout(this, c);
+      else passiveTimeout(this, c);
+    }
+    for (const [key, record] of this.syns) {
+      if (record.at + SYN_RECORD_MS > now) break;
+      this.syns.delete(key);
+    }
+    this.cache.sweep(now);
+  }
+
+  // Administration
+
+  setPolicy(policy: Policy): void {
+    this.policy = policy;
+    this.cache.setLimits(policy.sessionCache);
+  }
+
+  setTrustKeys(keys: readonly TrustKey[]): void {
+    this.trustKeys = keys;
+  }
+
+  setAppSupport(port: number, support: AppSupport): void {
+    if (support === 'none') this.support.delete(port);
+    else this.support.set(port, support);
+  }
+
+  flushSessionCache(): void {
+    this.cache.flush();
+  }
+
+  *connections(): IterableIterator<ConnectionInfo> {
+    for (const c of this.table.values()) yield infoOf(c);
+  }
+
+  counts(): { setup: number; encrypted: number; plain: number; cachedSessions: number } {
+    const counts = { setup: 0, encrypted: 0, plain: 0, cachedSessions: this.cache.size };
+    for (const c of this.table.values()) counts[infoOf(c).state]++;
+    return counts;
+  }
+
+  reconcile(sockets: Iterable<SocketInfo>, now: number): void {
+    this.now = now;
+    const alive = new Set<string>();
+    for (const socket of sockets) alive.add(`${socket.local} ${socket.remote}`);
+    for (const c of this.table.values()) {
+      if (alive.has(`${c.local} ${c.remote}`)) c.missing = 0;
+      // A connection in setup may stand for a SYN cookie; its own timers end it.
+      else if (c.deadline === undefined && ++c.missing >= MISSING_TWICE) this.remove(c);
+    }
+  }
+
+  restore(
+    records: Iterable<readonly [string, Uint8Array]>,
+    sockets: Iterable<SocketInfo>,
+    now: number,
+  ): number {
+    this.now = now;
+    const bySocket = new Map<string, SocketInfo>();
+    for (const socket of sockets) bySocket.set(`${socket.local} ${socket.remote}`, socket);
+    let restored = 0;
+    for (const [key, record] of records) {
+      const c = decode(record);
+      const socket = c && bySocket.get(`${c.local} ${c.remote}`);
+      if (!c || !socket) {
+        this.store?.delete(key);
+        continue;
+      }
+      this.takeBack(c, socket);
+      restored++;
+    }
+    return restored;
+  }
+
+  /** The high halves of a connection's offsets, and how far it may have sent, come from the kernel's counters. */
+  private takeBack(c: Connection, { bytesAcked, bytesReceived, sendQueueBytes }: SocketInfo): void {
+    if (bytesAcked !== undefined && c.phase === 'encrypting') {
+      // tcpi_bytes_acked counts an active opener's SYN: a lower bound of what is acknowledged, in offsets.
+      c.txAcked = Math.max(c.txAcked, bytesAcked + c.txDelta);
+      c.txNext = Math.max(c.txNext, c.txAcked + 1 + sendQueueBytes);
+    }
+    if (bytesReceived !== undefined) c.rxNext = Math.max(c.rxNext, bytesReceived + c.rxDelta);
+    c.generationSince = this.now;
+    this.add(c);
+    if (c.phase === 's_mode') {
+      c.retransmitMs = this.timers.initRetransmitMs;
+      this.setRetransmit(c, 0);
+      this.setDeadline(c, this.timers.setupIdleMs);
+    } else {
+      c.verified = true;
+    }
+  }
+}

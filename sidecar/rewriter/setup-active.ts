@@ -1,0 +1,327 @@
+/**
+ * Setup as the active opener: SYN, PKCONF or NEXTK2, INIT1, INIT2. wire.md section 4, "Offering",
+ * "Agreeing" and "Falling back".
+ */
+import { chooseKeyExchange, complete, initiate } from '../protocol/handshake.ts';
+import { buildSegment, fieldsOf } from '../wire/build.ts';
+import { cryptOption, layoutCompact } from '../wire/options.ts';
+import {
+  ACK,
+  ackNumber,
+  FIN,
+  flagsOf,
+  type Packet,
+  PSH,
+  payloadOf,
+  RST,
+  SYN,
+  seqNumber,
+  URG,
+} from '../wire/packet.ts';
+import {
+  ACKCOOKIE,
+  DECLINE,
+  encodeSuboptions,
+  find,
+  HELLO_APP_MANDATORY,
+  HELLO_APP_SUPPORT,
+  INIT1,
+  INIT2,
+  NEXTK1,
+  NEXTK2,
+  NEXTK2_APP_SUPPORT,
+  PKCONF,
+  PKCONF_APP_SUPPORT,
+  parseSpecifiers,
+  type Suboption,
+  SYNCOOKIE,
+} from '../wire/suboptions.ts';
+import { type Connection, newConnection } from './connection.ts';
+import { noteKernelSegment } from './encrypting.ts';
+import {
+  becomeEncrypted,
+  becomeEncryptedFromCache,
+  becomePlain,
+  dropChain,
+  endInSetup,
+  resetBoth,
+  resumable,
+} from './lifecycle.ts';
+import { fallBack, isInitData, receivePlain, refuse } from './plain.ts';
+import type { Rewriter } from './rewriter.ts';
+import {
+  arrivalOf,
+  copyOf,
+  goodbye,
+  has,
+  headersOf,
+  initOptionBytes,
+  ownSegment,
+  type SetupView,
+  viewOf,
+} from './setup.ts';
+import type { FallbackReason } from './types.ts';
+
+/** The large exchange, which a path may be too narrow for. */
+const X25519MLKEM768 = 0x210;
+
+/** The kernel opens a connection, or repeats its SYN. */
+export function sendSyn(rw: Rewriter, c: Connection | undefined, p: Packet, token: number): void {
+  if (c?.active && c.phase !== 'encrypting' && seqNumber(p) === c.isnLocal) return repeatSyn(rw, c, p, token);
+  if (c) rw.remove(c);
+  const fresh = newConnection(rw.identify(p, 'out', true), 'syn_sent');
+  fresh.isnLocal = seqNumber(p);
+  const { options, hasMac } = viewOf(rw, p);
+  const why = whyNotOffered(rw, fresh, p, options === undefined ? 'malformed' : options.incompatible);
+  if (why || !options || hasMac) return decideAtSyn(rw, fresh, p, token, why ?? 'malformed');
+  fresh.template = headersOf(p);
+  fresh.mssLocal = options.mss ?? 536;
+  fresh.maxSegmentBytes = 20 + fresh.mssLocal;
+  rw.noteLinkMss(p, fresh.mssLocal);
+
+  const list: Suboption[] = [];
+  const support = rw.appSupport(fresh);
+  if (support !== 'none') {
+    list.push({
+      opcode: support === 'mandatory' ? HELLO_APP_MANDATORY : HELLO_APP_SUPPORT,
+      data: new Uint8Array(0),
+    });
+  }
+  fresh.resume = resumable(rw, fresh);
+  if (fresh.resume) list.push({ opcode: NEXTK1, data: fresh.resume.sid.subarray(0, 9) });
+  fresh.synBody = encodeSuboptions(list);
+  const offer = withCrypt(rw, p, fresh.synBody);
+  if (!offer) {
+    dropChain(rw, fresh);
+    return decideAtSyn(rw, fresh, p, token, 'no_option_space');
+  }
+  fresh.synCount = 1;
+  rw.add(fresh);
+  rw.setDeadline(fresh, rw.timers.setupIdleMs);
+  rw.pass(token, offer);
+}
+
+function whyNotOffered(
+  rw: Rewriter,
+  c: Connection,
+  p: Packet,
+  incompatible: string | undefined,
+): FallbackReason | undefined {
+  if (c.decision.mode === 'Disabled') return 'policy';
+  if (incompatible === 'malformed') return 'malformed';
+  if (incompatible || payloadOf(p).length > 0 || flagsOf(p) & (FIN | RST)) return 'incompatible_option';
+  if (!rw.ignoresNegativeList(c) && rw.negative.has(c.peer, rw.now)) return 'negative_list';
+  if (rw.isFull()) return 'resource_limit';
+  return undefined;
+}
+
+/** The SYN leaves as it is and nothing of ours went over the wire: plain at once. */
+function decideAtSyn(rw: Rewriter, c: Connection, p: Packet, token: number, why: FallbackReason): void {
+  if (c.decision.mode === 'Strict') return refuse(rw, c, p, token, 'out', why);
+  rw.add(c);
+  becomePlain(rw, c, why);
+  c.finished = true;
+  rw.pass(token, undefined, 'plain');
+}
+
+function withCrypt(rw: Rewriter, p: Packet, body: Uint8Array): Packet | undefined {
+  const { options } = viewOf(rw, p);
+  const laid = options && layoutCompact([...options.items, cryptOption(body, rw.encodings)]);
+  return laid && buildSegment(p, { ...fieldsOf(p), options: laid });
+}
+
+/**
+ * A SYN that was lost may have been dropped for its option: the first repetition goes without, unless the
+ * destination has spoken tcpcrypt lately. A SYN with NEXTK1 is always the same.
+ */
+function repeatSyn(rw: Rewriter, c: Connection, p: Packet, token: number): void {
+  if (c.phase === 'plain') return rw.pass(token, undefined, c.finished ? 'plain' : undefined);
+  c.synCount++;
+  const keep = c.resume || c.decision.mode === 'Strict' || rw.known.has(c.peer, rw.now);
+  if (!c.plainSyn && (keep || c.phase !== 'syn_sent')) return rw.pass(token, withCrypt(rw, p, c.synBody));
+  c.plainSyn ??= { tsVal: viewOf(rw, p).options?.timestamps?.val };
+  rw.pass(token);
+}
+
+/** A SYN-ACK for a connection that our kernel opens. */
+export function receiveSynAck(rw: Rewriter, c: Connection, p: Packet, token: number): void {
+  if (ackNumber(p) !== (c.isnLocal + 1) >>> 0) return rw.pass(token, rw.withoutOurOptions(p));
+  if (c.phase === 'c_mode') return repeatedSynAck(rw, c, p, token);
+  if (c.phase === 'plain') return rw.pass(token, rw.withoutOurOptions(p), c.finished ? 'plain' : undefined);
+  const view = viewOf(rw, p);
+  c.isnRemote = seqNumber(p);
+  c.mssRemote = view.options?.mss ?? 536;
+  c.tsEcho = view.options?.timestamps?.val ?? 0;
+
+  const why = whyNotAgreed(rw, c, view);
+  if (why) {
+    dropChain(rw, c);
+    if (c.decision.mode === 'Strict') return refuse(rw, c, p, token, 'in', why);
+    if (view.unknownMandatory.length) c.goodbye = encodeSuboptions(goodbye(view.unknownMandatory));
+    becomePlain(rw, c, why);
+    c.finished = !c.goodbye && !has(view.crypt, PKCONF) && !has(view.crypt, PKCONF_APP_SUPPORT);
+    return rw.pass(token, rw.withoutOurOptions(p), c.finished ? 'plain' : undefined);
+  }
+  c.synAckBody = bodyOf(view);
+  const resumed = find(view.crypt!, NEXTK2) ?? find(view.crypt!, NEXTK2_APP_SUPPORT);
+  if (resumed) {
+    c.peerAppSupport = resumed.opcode === NEXTK2_APP_SUPPORT;
+    becomeEncryptedFromCache(rw, c);
+  } else {
+    // The peer does not know the SID: the chain is of no more use.
+    dropChain(rw, c);
+    c.phase = 'c_mode';
+    c.ackCookie = find(view.crypt!, SYNCOOKIE)?.data && copyOf(find(view.crypt!, SYNCOOKIE)!.data);
+    c.peerAppSupport = has(view.crypt, PKCONF_APP_SUPPORT);
+  }
+  rw.pass(token, rw.withoutOurOptions(p, rw.clampMss(p, c.mssRemote, c.mssLocal)), 'tcpcrypt');
+}
+
+/** The CRYPT bodies of a SYN or SYN-ACK, one after the other. */
+export function bodyOf(view: SetupView): Uint8Array {
+  return copyOf(Buffer.concat(view.options!.crypt));
+}
+
+function whyNotAgreed(rw: Rewriter, c: Connection, view: SetupView): FallbackReason | undefined {
+  if (c.plainSyn) return synTimeout(rw, c, view);
+  if (view.malformed) return 'malformed';
+  if (!view.crypt) return rw.known.has(c.peer, rw.now) ? 'options_stripped' : 'peer_unsupported';
+  if (has(view.crypt, DECLINE) || view.unknownMandatory.length) return 'declined';
+  if (has(view.crypt, NEXTK2) || has(view.crypt, NEXTK2_APP_SUPPORT))
+    return c.resume ? undefined : 'declined';
+  const pkconf = find(view.crypt, PKCONF) ?? find(view.crypt, PKCONF_APP_SUPPORT);
+  if (!pkconf) return 'declined';
+  if (rw.appSupport(c) === 'mandatory' && pkconf.opcode === PKCONF) return 'declined';
+  const offered = parseSpecifiers(pkconf.data);
+  if (offered === 'malformed') return 'malformed';
+  c.offered = offered;
+  return undefined;
+}
+
+/** The SYN without CRYPT was answered. If the one with it was not, the path may be to blame. */
+function synTimeout(rw: Rewriter, c: Connection, view: SetupView): FallbackReason {
+  const echoed = view.options?.timestamps?.ecr;
+  const answersPlain = !view.crypt && (echoed === undefined || echoed === c.plainSyn!.tsVal);
+  if (answersPlain && !rw.ignoresNegativeList(c)) rw.negative.synTimeout(c.peer, rw.now);
+  return 'syn_timeout';
+}
+
+/** The kernel may have lost the SYN-ACK, or the peer our answer to it. */
+function repeatedSynAck(rw: Rewriter, c: Connection, p: Packet, token: number): void {
+  if (seqNumber(p) !== c.isnRemote) return rw.drop(token, 'other_isn');
+  if (!c.initiation) return rw.pass(token, rw.withoutOurOptions(p, rw.clampMss(p, c.mssRemote, c.mssLocal)));
+  sendInit1(rw, c);
+  rw.drop(token, 'repeated_syn_ack');
+}
+
+/** C-MODE: the kernel's first ACK becomes INIT1; what it sends before INIT2 waits. */
+export function sendInCMode(rw: Rewriter, c: Connection, p: Packet, token: number): void {
+  const { options } = viewOf(rw, p);
+  const flags = flagsOf(p);
+  if (flags & RST) return endInSetup(rw, c, p, token);
+  if (!options) return rw.drop(token, 'kernel_options');
+  noteKernelSegment(c, p, options);
+  if (!c.initiation && !beginExchange(rw, c)) {
+    if (c.decision.mode === 'Strict') return refuse(rw, c, p, token, 'out', 'no_common_algorithm');
+    becomePlain(rw, c, 'no_common_algorithm');
+    return rw.pass(token);
+  }
+  if (payloadOf(p).length === 0 && !(flags & (FIN | SYN))) return rw.drop(token, 'withheld_ack');
+  rw.hold(c, p, token);
+}
+
+function initSuboptions(c: Connection): Suboption[] {
+  const list: Suboption[] = [{ opcode: INIT1, data: new Uint8Array(0) }];
+  if (c.ackCookie) list.unshift({ opcode: ACKCOOKIE, data: c.ackCookie });
+  return list;
+}
+
+function beginExchange(rw: Rewriter, c: Connection): boolean {
+  const algorithms = rw.algorithms();
+  const narrow = rw.hints.avoids(c.peer, rw.now);
+  const offered = narrow ? c.offered.filter((id) => id !== X25519MLKEM768) : c.offered;
+  const room = Math.min(c.mssLocal, c.mssRemote) - initOptionBytes(c, initSuboptions(c));
+  const exchange = chooseKeyExchange(offered, algorithms, rw.trustKeys, room);
+  if (!exchange) return false;
+  c.initiation = initiate(exchange, algorithms, rw.trustKeys, rw.random);
+  c.initSent = c.initiation.bytes;
+  rw.noteOwnNonce(c.initiation.nonce);
+  c.retransmitMs = rw.timers.initRetransmitMs;
+  rw.setDeadline(c, rw.timers.initTimeoutMs);
+  sendInit1(rw, c);
+  return true;
+}
+
+function sendInit1(rw: Rewriter, c: Connection): void {
+  rw.toNetwork(ownSegment(c, rw, initSuboptions(c), c.initiation!.bytes, ACK | PSH));
+  rw.setRetransmit(c, c.retransmitMs);
+  c.retransmitMs *= 2;
+}
+
+/** Own timers of C-MODE and of SYN-SENT. */
+export function activeTimeout(rw: Rewriter, c: Connection): void {
+  if (c.phase !== 'c_mode' || !c.initiation) {
+    if (c.deadline !== undefined && rw.now >= c.deadline) {
+      dropChain(rw, c);
+      rw.remove(c);
+    }
+    return;
+  }
+  if (c.deadline !== undefined && rw.now >= c.deadline) return initTimeout(rw, c);
+  sendInit1(rw, c);
+}
+
+/** INIT1 was not answered: plain, and next time without what may not have fitted the path. */
+export function initTimeout(rw: Rewriter, c: Connection): void {
+  if (!rw.ignoresNegativeList(c)) {
+    const large = c.initiation!.keyExchange.id === X25519MLKEM768;
+    if (large || c.icmpQuotedInit) rw.hints.avoid(c.peer, rw.now);
+    else rw.negative.add(c.peer, rw.now);
+  }
+  fallBack(rw, c, 'init_timeout');
+}
+
+/** C-MODE: the peer's segments before INIT2. */
+export function receiveInCMode(rw: Rewriter, c: Connection, p: Packet, token: number): void {
+  const arrival = arrivalOf(c, p);
+  if (arrival === 'ignore') return rw.drop(token, 'setup_numbers');
+  if (arrival === 'reset') return endInSetup(rw, c, p, token);
+  const view = viewOf(rw, p);
+  const flags = flagsOf(p);
+  if (has(view.crypt, INIT2)) {
+    if (flags & (FIN | URG) || arrival.offset !== 1) return rw.drop(token, 'malformed_init');
+    return receiveInit2(rw, c, p, token, arrival.ackOffset);
+  }
+  const neither = !view.crypt && !view.hasMac;
+  if (neither && (arrival.ackOffset > 1 || isInitData(c, p, arrival.offset)))
+    return rw.drop(token, 'stripped_init');
+  if (
+    view.hasMac ||
+    (view.crypt && !(has(view.crypt, DECLINE) || view.unknownMandatory.length || flags & FIN))
+  ) {
+    return rw.drop(token, 'early');
+  }
+  if (arrival.ackOffset > 1) return rw.drop(token, 'stripped_init');
+  if (view.unknownMandatory.length) c.goodbye = encodeSuboptions(goodbye(view.unknownMandatory));
+  fallBack(rw, c, has(view.crypt, DECLINE) ? 'declined' : 'options_stripped');
+  receivePlain(rw, c, p, token);
+}
+
+function receiveInit2(rw: Rewriter, c: Connection, p: Packet, token: number, ackOffset: number): void {
+  const initiation = c.initiation;
+  if (!initiation || ackOffset !== 1 + initiation.bytes.length) return rw.drop(token, 'setup_numbers');
+  const init2 = copyOf(payloadOf(p));
+  const session = complete(initiation, init2, c);
+  if (session === 'malformed') return rw.drop(token, 'malformed_init');
+  if (session === 'unauthentic' || (c.decision.authentication === 'Required' && !session.authenticated)) {
+    rw.drop(token, 'unauthenticated');
+    return resetBoth(rw, c, 'policy');
+  }
+  const { options } = viewOf(rw, p);
+  if (options?.timestamps) c.tsEcho = options.timestamps.val;
+  c.initSeen = init2;
+  c.txDelta = initiation.bytes.length;
+  c.rxDelta = init2.length;
+  rw.drop(token, 'init2');
+  becomeEncrypted(rw, c, session);
+}

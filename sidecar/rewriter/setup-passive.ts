@@ -1,0 +1,400 @@
+/**
+ * Setup as the passive opener: SYN, PKCONF or NEXTK2, INIT1 answered by INIT2, the first valid MAC.
+ * wire.md section 4. A SYN alone makes no connection: it is remembered until the kernel answers it.
+ */
+import { answer } from '../protocol/handshake.ts';
+import type { CachedSession } from '../protocol/session-cache.ts';
+import { buildSegment, fieldsOf } from '../wire/build.ts';
+import { cryptOption, layoutCompact, layoutLinux } from '../wire/options.ts';
+import {
+  ACK,
+  ackNumber,
+  FIN,
+  flagsOf,
+  type Packet,
+  PSH,
+  payloadOf,
+  RST,
+  seqNumber,
+  TCP_HEADER_BYTES,
+  URG,
+  windowOf,
+} from '../wire/packet.ts';
+import {
+  DECLINE,
+  encodeSpecifiers,
+  encodeSuboptions,
+  find,
+  HELLO_APP_MANDATORY,
+  HELLO_APP_SUPPORT,
+  INIT1,
+  INIT2,
+  NEXTK1,
+  NEXTK2,
+  NEXTK2_APP_SUPPORT,
+  PKCONF,
+  PKCONF_APP_SUPPORT,
+  type Suboption,
+} from '../wire/suboptions.ts';
+import { type Connection, newConnection } from './connection.ts';
+import { deliver, noteKernelSegment, open, receiveEncrypted } from './encrypting.ts';
+import {
+  acceptResumption,
+  becomeEncryptedFromCache,
+  becomePlain,
+  confirmEncryption,
+  endInSetup,
+  noteVerified,
+  prepareEncryption,
+  resetBoth,
+} from './lifecycle.ts';
+import { extend, seqAt } from './offsets.ts';
+import { fallBack, isInitData, receivePlain, refuse } from './plain.ts';
+import type { Rewriter } from './rewriter.ts';
+import {
+  arrivalOf,
+  copyOf,
+  goodbye,
+  has,
+  headersOf,
+  initOptionBytes,
+  ownSegment,
+  type SetupView,
+  viewOf,
+} from './setup.ts';
+import { bodyOf } from './setup-active.ts';
+import type { FallbackReason } from './types.ts';
+
+/** A SYN with CRYPT that the kernel has not answered yet, or has answered without a segment following. */
+export interface SynRecord {
+  readonly isn: number;
+  /** The last SYN of this number had CRYPT: its SYN-ACK gets PKCONF or NEXTK2. */
+  offered: boolean;
+  readonly body: Uint8Array;
+  readonly at: number;
+  readonly mss: number;
+  readonly peerAppSupport: boolean;
+  readonly resume: CachedSession | undefined;
+  /** What the SYN-ACK says; made once, for it is always the same bytes. */
+  answerBody: Uint8Array;
+  /** Algorithms that it offers. */
+  specifiers: readonly number[];
+}
+
+const NO_DATA = new Uint8Array(0);
+
+/** A SYN for our kernel, of a connection that is not encrypted. */
+export function receiveSyn(rw: Rewriter, c: Connection | undefined, p: Packet, token: number): void {
+  if (c?.active && c.phase === 'syn_sent') {
+    becomePlain(rw, c, 'simultaneous_open');
+    return rw.pass(token, rw.withoutOurOptions(p));
+  }
+  const identity = rw.identify(p, 'in', false);
+  const view = viewOf(rw, p);
+  const known = rw.syns.get(identity.key);
+  if (known && known.isn === seqNumber(p)) {
+    known.offered = !!view.crypt;
+    return rw.pass(token, rw.withoutOurOptions(p, rw.clampMss(p, known.mss)));
+  }
+  const why = whyNotAccepted(rw, identity.peer, identity.decision.mode, p, view);
+  if (why) {
+    if (c && c.phase !== 'plain') return rw.pass(token, rw.withoutOurOptions(p));
+    const fresh = newConnection(identity, 'plain');
+    if (identity.decision.mode === 'Strict') return refuse(rw, fresh, p, token, 'in', why);
+    rw.syns.delete(identity.key);
+    if (c) rw.remove(c);
+    rw.add(fresh);
+    becomePlain(rw, fresh, why);
+    fresh.finished = true;
+    return rw.pass(token, rw.withoutOurOptions(p), 'plain');
+  }
+  const mss = view.options!.mss ?? 536;
+  rw.rememberSyn(identity.key, acceptSyn(rw, p, view, identity, mss));
+  rw.pass(token, rw.withoutOurOptions(p, rw.clampMss(p, mss)));
+}
+
+function whyNotAccepted(
+  rw: Rewriter,
+  peer: string,
+  mode: string,
+  p: Packet,
+  view: SetupView,
+): FallbackReason | undefined {
+  if (!view.options || view.malformed) return 'malformed';
+  if (view.options.crypt.length === 0)
+    return rw.known.has(peer, rw.now) ? 'options_stripped' : 'peer_unsupported';
+  if (mode === 'Disabled') return 'policy';
+  if (view.options.incompatible || payloadOf(p).length > 0 || flagsOf(p) & (FIN | RST))
+    return 'incompatible_option';
+  if (has(view.crypt, DECLINE) || view.unknownMandatory.length) return 'declined';
+  if (rw.isFull()) return 'resource_limit';
+  return undefined;
+}
+
+function acceptSyn(
+  rw: Rewriter,
+  p: Packet,
+  view: SetupView,
+  identity: ReturnType<Rewriter['identify']>,
+  mss: number,
+): SynRecord {
+  const peerAppSupport = has(view.crypt, HELLO_APP_SUPPORT) || has(view.crypt, HELLO_APP_MANDATORY);
+  const support = rw.appSupport(identity);
+  const nextk1 = find(view.crypt!, NEXTK1);
+  const resume = nextk1 && acceptResumption(rw, nextk1.data, identity);
+  const specifiers = rw.algorithms().keyExchanges.slice(0, 4);
+  // The draft's section 6: an application that requires a tcpcrypt-aware peer makes any other connection plain.
+  const refused =
+    (has(view.crypt, HELLO_APP_MANDATORY) && support === 'none') ||
+    (support === 'mandatory' && !peerAppSupport);
+  let list: Suboption[];
+  if (refused) list = goodbye([]);
+  else if (resume) list = [{ opcode: support === 'none' ? NEXTK2 : NEXTK2_APP_SUPPORT, data: NO_DATA }];
+  else
+    list = [{ opcode: support === 'none' ? PKCONF : PKCONF_APP_SUPPORT, data: encodeSpecifiers(specifiers) }];
+  return {
+    isn: seqNumber(p),
+    offered: true,
+    body: bodyOf(view),
+    at: rw.now,
+    mss,
+    peerAppSupport,
+    resume: refused ? undefined : resume,
+    answerBody: encodeSuboptions(list),
+    specifiers: refused ? [] : specifiers,
+  };
+}
+
+/** Our kernel answers a SYN. */
+export function sendSynAck(rw: Rewriter, c: Connection | undefined, p: Packet, token: number): void {
+  if (c?.active && c.phase !== 'encrypting') return rw.pass(token);
+  const identity = rw.identify(p, 'out', false);
+  const isnRemote = (ackNumber(p) - 1) >>> 0;
+  const record = rw.syns.get(identity.key);
+  if (record?.isn !== isnRemote) return answersPlainSyn(rw, c, identity, isnRemote, p, token);
+  const current = c && !c.active && c.isnRemote === record.isn ? c : undefined;
+  if (!record.offered) return rw.pass(token);
+  const { options } = viewOf(rw, p);
+  const laid = options && layoutCompact([...options.items, cryptOption(record.answerBody, rw.encodings)]);
+  if (current && laid) {
+    noteIsn(current, seqNumber(p));
+    return rw.pass(
+      token,
+      buildSegment(p, { ...fieldsOf(p), options: laid }),
+      current.finished ? 'plain' : 'tcpcrypt',
+    );
+  }
+  if (c) rw.remove(c);
+  const fresh = newConnection({ ...identity, openedAt: record.at }, 'listen');
+  fresh.isnRemote = record.isn;
+  noteIsn(fresh, seqNumber(p));
+  rw.add(fresh);
+  if (!laid || record.specifiers.length === 0) {
+    const why = laid ? 'declined' : 'no_option_space';
+    record.resume?.secret.fill(0);
+    record.offered = !!laid;
+    if (fresh.decision.mode === 'Strict') return refuse(rw, fresh, p, token, 'out', why);
+    becomePlain(rw, fresh, why);
+    fresh.finished = true;
+    return rw.pass(token, laid && buildSegment(p, { ...fieldsOf(p), options: laid }), 'plain');
+  }
+  fresh.template = headersOf(p);
+  fresh.mssLocal = options.mss ?? 536;
+  fresh.mssRemote = record.mss;
+  fresh.maxSegmentBytes = TCP_HEADER_BYTES + Math.min(fresh.mssLocal, record.mss);
+  rw.noteLinkMss(p, fresh.mssLocal);
+  // A SYN-ACK's window is not scaled yet; segments of our own have to say it as later ones do.
+  fresh.windowScale = options.windowScale ?? 0;
+  fresh.window = Math.max(1, windowOf(p) >> fresh.windowScale);
+  fresh.tsVal = options.timestamps?.val;
+  fresh.offered = record.specifiers;
+  fresh.synBody = record.body;
+  fresh.synAckBody = record.answerBody;
+  fresh.peerAppSupport = record.peerAppSupport;
+  fresh.resume = record.resume;
+  if (record.resume) becomeEncryptedFromCache(rw, fresh);
+  else rw.setDeadline(fresh, rw.timers.setupIdleMs);
+  rw.pass(token, buildSegment(p, { ...fieldsOf(p), options: laid }), 'tcpcrypt');
+}
+
+/** The SYN that the kernel answers had no CRYPT. If it is not the present connection's, that one is over. */
+function answersPlainSyn(
+  rw: Rewriter,
+  c: Connection | undefined,
+  identity: ReturnType<Rewriter['identify']>,
+  isnRemote: number,
+  p: Packet,
+  token: number,
+): void {
+  if (!c || c.phase === 'plain' || c.isnRemote === isnRemote) return rw.pass(token);
+  rw.remove(c);
+  const fresh = newConnection(identity, 'plain');
+  if (fresh.decision.mode === 'Strict') return refuse(rw, fresh, p, token, 'out', 'peer_unsupported');
+  rw.add(fresh);
+  becomePlain(rw, fresh, 'peer_unsupported');
+  fresh.finished = true;
+  rw.pass(token, undefined, 'plain');
+}
+
+/** With SYN cookies each SYN-ACK may have an ISN of its own; the first segment's ACK tells which counts. */
+function noteIsn(c: Connection, isn: number): void {
+  if (c.isnCandidates.length === 0) c.isnLocal = isn;
+  if (!c.isnCandidates.includes(isn)) c.isnCandidates = [isn, ...c.isnCandidates].slice(0, 4);
+}
+
+/** Settles our ISN by the first segment that acknowledges one of our SYN-ACKs exactly. */
+export function settleIsn(c: Connection, p: Packet): void {
+  if (c.isnCandidates.length < 2 || !(flagsOf(p) & ACK)) return;
+  const isn = (ackNumber(p) - 1) >>> 0;
+  if (c.isnCandidates.includes(isn)) c.isnLocal = isn;
+}
+
+/** `listen` and `s_mode`: what our kernel sends before the first valid MAC waits. */
+export function sendInSetup(rw: Rewriter, c: Connection, p: Packet, token: number): void {
+  const flags = flagsOf(p);
+  if (flags & RST) return endInSetup(rw, c, p, token);
+  const { options } = viewOf(rw, p);
+  if (!options) return rw.drop(token, 'kernel_options');
+  noteKernelSegment(c, p, options);
+  if (payloadOf(p).length === 0 && !(flags & FIN)) return rw.drop(token, 'withheld_ack');
+  rw.hold(c, p, token);
+}
+
+/** `listen`: the first segment after the SYN-ACK decides. */
+export function receiveInListen(rw: Rewriter, c: Connection, p: Packet, token: number): void {
+  settleIsn(c, p);
+  const arrival = arrivalOf(c, p);
+  if (arrival === 'ignore') return rw.drop(token, 'setup_numbers');
+  if (arrival === 'reset') return endInSetup(rw, c, p, token);
+  const view = viewOf(rw, p);
+  if (has(view.crypt, INIT1)) {
+    if (flagsOf(p) & (FIN | URG) || arrival.offset !== 1) return rw.drop(token, 'malformed_init');
+    return receiveInit1(rw, c, p, view, token);
+  }
+  if (view.hasMac) return rw.drop(token, 'early');
+  if (!view.crypt && isInitData(c, p, arrival.offset)) return rw.drop(token, 'stripped_init');
+  if (payloadOf(p).length > 0 && arrival.offset > 1) return rw.drop(token, 'before_first_byte');
+  if (view.unknownMandatory.length) c.goodbye = encodeSuboptions(goodbye(view.unknownMandatory));
+  fallBack(rw, c, has(view.crypt, DECLINE) ? 'declined' : 'options_stripped');
+  receivePlain(rw, c, p, token);
+}
+
+/** The packet that carried an INIT, as the bare ACK that it is to our kernel. */
+export function bareAck(rw: Rewriter, c: Connection, p: Packet): Packet {
+  const { options } = viewOf(rw, p);
+  return buildSegment(p, {
+    ...fieldsOf(p),
+    seq: seqAt(c.isnRemote, 1),
+    ack: seqAt(c.isnLocal, 1),
+    flags: ACK,
+    urgent: 0,
+    options: (options && layoutLinux(options.items)) ?? NO_DATA,
+    payload: NO_DATA,
+  });
+}
+
+function receiveInit1(rw: Rewriter, c: Connection, p: Packet, view: SetupView, token: number): void {
+  const init1 = copyOf(payloadOf(p));
+  if (view.options?.timestamps) c.tsEcho = view.options.timestamps.val;
+  const required = c.decision.authentication === 'Required';
+  const room = Math.min(c.mssLocal, c.mssRemote) - initOptionBytes(c, initSuboptions);
+  const result = answer(
+    init1,
+    c,
+    c.offered,
+    rw.algorithms(),
+    rw.trustKeys,
+    required,
+    rw.isOwnNonce,
+    rw.random,
+  );
+  c.initSeen = init1;
+  const tooLong = typeof result === 'object' && result.init2.length > room;
+  if (typeof result === 'string' || tooLong) {
+    if (typeof result === 'object') result.session.secret.fill(0);
+    if (result === 'unauthenticated' || c.decision.mode === 'Strict') {
+      rw.drop(token, 'unacceptable_init');
+      return resetBoth(rw, c, result === 'unauthenticated' ? 'policy' : 'no_common_algorithm');
+    }
+    c.declined = true;
+    rw.toNetwork(ownSegment(c, rw, goodbye([])));
+    fallBack(rw, c, result === 'malformed' ? 'malformed' : 'no_common_algorithm');
+    return rw.pass(token, bareAck(rw, c, p));
+  }
+  c.phase = 's_mode';
+  c.initSent = result.init2;
+  c.txDelta = result.init2.length;
+  c.rxDelta = init1.length;
+  c.retransmitMs = rw.timers.initRetransmitMs;
+  prepareEncryption(rw, c, result.session);
+  rw.pass(token, bareAck(rw, c, p));
+  sendInit2(rw, c);
+}
+
+const initSuboptions: Suboption[] = [{ opcode: INIT2, data: NO_DATA }];
+
+function sendInit2(rw: Rewriter, c: Connection): void {
+  const segment = ownSegment(c, rw, initSuboptions, c.initSent, ACK | PSH);
+  if (segment) {
+    // It acknowledges INIT1, which took sequence space.
+    rw.toNetwork(buildSegment(segment, { ...fieldsOf(segment), ack: seqAt(c.isnRemote, 1 + c.rxDelta) }));
+  }
+  rw.setRetransmit(c, c.retransmitMs);
+  c.retransmitMs = Math.min(c.retransmitMs * 2, 30_000);
+}
+
+/** Own timers of `listen` and `s_mode`. */
+export function passiveTimeout(rw: Rewriter, c: Connection): void {
+  if (c.deadline !== undefined && rw.now >= c.deadline) {
+    c.deadline = undefined;
+    if (c.phase === 'listen') return rw.remove(c);
+    // Nothing verified for so long: INIT2 is repeated no more; the socket's end ends the state.
+    c.retransmitAt = undefined;
+    return rw.releaseHeld(c, 'drop');
+  }
+  if (c.phase === 's_mode' && c.retransmitAt !== undefined && rw.now >= c.retransmitAt) sendInit2(rw, c);
+}
+
+/** `s_mode`: the first segment with a valid MAC binds us; one with neither option says that C went plain. */
+export function receiveInSMode(rw: Rewriter, c: Connection, p: Packet, token: number): void {
+  const view = viewOf(rw, p);
+  if (view.hasMac) {
+    const verified = open(rw, c, p);
+    if (!verified) return rw.drop(token, 'mac');
+    c.phase = 'encrypting';
+    c.retransmitAt = undefined;
+    c.deadline = undefined;
+    noteVerified(rw, c);
+    confirmEncryption(rw, c);
+    deliver(rw, c, p, verified, token);
+    return rw.releaseHeld(c, 'send');
+  }
+  const arrival = arrivalOf(c, p);
+  if (arrival === 'ignore') return rw.drop(token, 'setup_numbers');
+  if (arrival === 'reset') return endInSetup(rw, c, p, token);
+  if (has(view.crypt, INIT1)) return repeatedInit1(rw, c, p, token);
+  if (arrival.ackOffset > 1 || isInitData(c, p, arrival.offset)) return rw.drop(token, 'stripped_init');
+  if (payloadOf(p).length > 0 && arrival.offset > 1) return rw.drop(token, 'before_first_byte');
+  if (view.crypt && !has(view.crypt, DECLINE)) return rw.drop(token, 'early');
+  fallBack(rw, c, has(view.crypt, DECLINE) ? 'declined' : 'options_stripped');
+  receivePlain(rw, c, p, token);
+}
+
+/** Our INIT2 was lost, or the ACK that our kernel's accept queue had no place for. */
+function repeatedInit1(rw: Rewriter, c: Connection, p: Packet, token: number): void {
+  const same = extend(seqNumber(p), c.isnRemote, 1) === 1 && Buffer.compare(payloadOf(p), c.initSeen!) === 0;
+  if (!same) return rw.drop(token, 'other_init');
+  const segment = ownSegment(c, rw, initSuboptions, c.initSent, ACK | PSH);
+  if (segment)
+    rw.toNetwork(buildSegment(segment, { ...fieldsOf(segment), ack: seqAt(c.isnRemote, 1 + c.rxDelta) }));
+  rw.pass(token, bareAck(rw, c, p));
+}
+
+/** ENCRYPTING as S: as any, but C's INIT1 may still be repeated, and our ISN may still be open. */
+export function receiveEncryptedPassive(rw: Rewriter, c: Connection, p: Packet, token: number): void {
+  if (!c.verified) settleIsn(c, p);
+  if (c.initSent && has(viewOf(rw, p).crypt, INIT1) && !viewOf(rw, p).hasMac) {
+    return rw.drop(token, 'repeated_init');
+  }
+  receiveEncrypted(rw, c, p, token);
+}

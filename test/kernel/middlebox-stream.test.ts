@@ -1,0 +1,135 @@
+/** Middleboxes that change addresses, numbers, segment borders or contents, and attackers off the path. */
+
+import { type Path, PORT } from './support/path.ts';
+import { CACHED, ENCRYPTED, plain, scenarios } from './support/scenario.ts';
+
+const FORWARDED_PORT = 9000;
+
+/** The router's address becomes the client's. */
+function masquerade({ router }: Path): void {
+  router.run('iptables', [
+    '-t',
+    'nat',
+    '-A',
+    'POSTROUTING',
+    '-o',
+    router.device(1),
+    '-p',
+    'tcp',
+    '-j',
+    'MASQUERADE',
+    '--to-ports',
+    '61000-62000',
+  ]);
+}
+
+/** A port of the router leads to the server. */
+function forwardPort({ router, server }: Path): void {
+  const target = `${server.address4()}:${PORT}`;
+  const from = ['-p', 'tcp', '-d', router.address4(0), '--dport', String(FORWARDED_PORT)];
+  router.run('iptables', [
+    '-t',
+    'nat',
+    '-A',
+    'PREROUTING',
+    ...from,
+    '-j',
+    'DNAT',
+    '--to-destination',
+    target,
+  ]);
+}
+
+function clampMss(bytes: number): (path: Path) => void {
+  return ({ router }) => {
+    for (const iptables of ['iptables', 'ip6tables'])
+      router.run(iptables, [
+        ...['-t', 'mangle', '-A', 'FORWARD', '-p', 'tcp', '--tcp-flags', 'SYN,RST', 'SYN'],
+        ...['-j', 'TCPMSS', '--set-mss', String(bytes)],
+      ]);
+  };
+}
+
+scenarios([
+  {
+    name: 'NAT, masquerade with other ports: encrypted, and cached under the translated address',
+    prepare: masquerade,
+    steps: [ENCRYPTED, CACHED],
+    check: (_client, server, { router }) => {
+      const strangers = server
+        .connections()
+        .filter((each) => !each.remote.startsWith(`${router.address4(1)}:61`));
+      if (strangers.length > 0) throw new Error(`not translated: ${JSON.stringify(strangers)}`);
+    },
+  },
+  {
+    name: 'NAT, destination and port rewritten: encrypted',
+    prepare: forwardPort,
+    transfer: { host: '10.77.1.2', port: FORWARDED_PORT },
+    steps: [ENCRYPTED, CACHED],
+  },
+  {
+    name: 'initial sequence numbers randomised, SACK edges with them: encrypted',
+    kinds: ['randomise-isn', 'loss,percent=1'],
+    worksOnPlain: ['renumbered'],
+    transfer: { up: 600_000, down: 600_000 },
+    steps: [ENCRYPTED],
+  },
+  {
+    name: 'IPv6: initial sequence numbers randomised: encrypted',
+    kinds: ['randomise-isn'],
+    worksOnPlain: ['renumbered'],
+    family: 6,
+    steps: [ENCRYPTED, CACHED],
+  },
+  {
+    name: 'MSS clamped to 1380: encrypted with the hybrid exchange',
+    prepare: clampMss(1380),
+    steps: [{ ...ENCRYPTED, keyExchange: 'X25519MLKEM768' }],
+  },
+  {
+    name: 'MSS clamped to 1000: encrypted with an exchange that fits one segment',
+    prepare: clampMss(1000),
+    steps: [{ ...ENCRYPTED, keyExchange: 'X25519' }, CACHED],
+  },
+  {
+    name: 'segments cut into small pieces, INIT1 too: declined, plain at once',
+    kinds: ['split,bytes=500'],
+    worksOnPlain: ['split'],
+    steps: [plain('declined', 'malformed', { within: 1500 })],
+  },
+  {
+    name: 'small segments coalesced: encrypted, at the price of retransmissions',
+    kinds: ['coalesce,bytes=1200,waitMs=4'],
+    worksOnPlain: ['merged'],
+    transfer: { up: 1500, down: 1500, writeBytes: 300 },
+    steps: [ENCRYPTED],
+  },
+  {
+    name: 'RST, SYN, DECLINE and data with wrong numbers from off the path: encrypted',
+    kinds: ['forge'],
+    worksOnPlain: ['forged'],
+    steps: [ENCRYPTED, CACHED],
+  },
+  {
+    name: 'IPv6: RST, SYN, DECLINE and data with wrong numbers from off the path: encrypted',
+    kinds: ['forge'],
+    worksOnPlain: ['forged'],
+    family: 6,
+    steps: [ENCRYPTED, CACHED],
+  },
+  {
+    name: 'the server speaks first, and an attacker off the path too: encrypted',
+    kinds: ['forge'],
+    greeting: true,
+    worksOnPlain: ['forged'],
+    steps: [ENCRYPTED, CACHED],
+  },
+  {
+    name: 'retransmissions corrected to the bytes seen first, with loss: encrypted, ciphertext never differs',
+    kinds: ['correct', 'loss,percent=2'],
+    transfer: { up: 200_000, down: 200_000 },
+    worksOnPlain: [],
+    steps: [ENCRYPTED],
+  },
+]);

@@ -1,0 +1,205 @@
+/**
+ * A host: model TCP above, packet filter and rewriter below. The filter is architecture.md's table: marks per
+ * connection, a queue that is passed by (setup) or that drops (data) while no rewriter listens.
+ */
+
+import type {
+  ConnectionMark,
+  Direction,
+  Output,
+  RewriterMachine,
+  Verdict,
+} from '../../sidecar/rewriter/types.ts';
+import type { Clock, Timer } from './clock.ts';
+import { ACK, decode, FIN, listOptions, RST, type Segment, SYN } from './segment.ts';
+import type { TcpHost } from './tcp-host.ts';
+
+export interface HostEvents {
+  /** A packet leaves the host; `from` tells the rewriter's own from the kernel's. */
+  leaves(bytes: Uint8Array): void;
+  /** A packet is given to the kernel's TCP; checked before it is processed. */
+  enters(bytes: Uint8Array): void;
+  queued(direction: Direction, bytes: Uint8Array, mark: ConnectionMark): void;
+  /** A call into the rewriter has ended. */
+  settled(): void;
+  broken(property: string, detail: string): void;
+}
+
+interface Entry {
+  mark: ConnectionMark;
+  fins: Set<Direction>;
+  reset: boolean;
+}
+
+export class FilteredHost implements Output {
+  tcp!: TcpHost;
+  machine: RewriterMachine | undefined;
+  /** The rewriter's process is not there. */
+  down = false;
+  readonly pending = new Map<number, { direction: Direction; bytes: Uint8Array; name: string }>();
+  private readonly entries = new Map<string, Entry>();
+  private token = 0;
+  private timer: Timer | undefined;
+  private depth = 0;
+  private spins = 0;
+  private lastWake = -1;
+
+  constructor(
+    private readonly clock: Clock,
+    private readonly kinds: ReadonlySet<number>,
+    /** A packet waits so long in the queue: its mark, and what the kernel knew, are that old. */
+    private readonly queueDelayMs: number,
+    private readonly events: HostEvents,
+  ) {}
+
+  /** From the kernel, on its way out. */
+  out(bytes: Uint8Array): void {
+    this.pass('out', bytes);
+  }
+
+  /** From the network. */
+  in(bytes: Uint8Array, seesDamaged: boolean): void {
+    if (typeof decode(bytes) === 'string' && !seesDamaged) return;
+    this.pass('in', bytes);
+  }
+
+  private pass(direction: Direction, bytes: Uint8Array): void {
+    if (this.machine === undefined && !this.down) {
+      this.forward(direction, bytes);
+      return;
+    }
+    const segment = decode(bytes);
+    // A damaged segment has no entry in conntrack: its mark is none.
+    const name = typeof segment === 'string' ? '' : nameOf(direction, segment);
+    const entry = typeof segment === 'string' ? undefined : this.entryOf(direction, segment, name);
+    const mark = entry?.mark ?? 'none';
+    const syn = typeof segment !== 'string' && (segment.flags & SYN) !== 0;
+    const ours =
+      typeof segment !== 'string' &&
+      listOptions(segment.options).some((option) => this.kinds.has(option.kind));
+    if (mark === 'plain' && !ours) {
+      this.forward(direction, bytes);
+      return;
+    }
+    if (this.down) {
+      if (mark === 'plain' || (mark === 'none' && syn)) {
+        if (entry !== undefined) entry.mark = 'plain';
+        this.forward(direction, bytes);
+      }
+      return;
+    }
+    const token = ++this.token;
+    this.pending.set(token, { direction, bytes: bytes.slice(), name });
+    const handle = (): void => {
+      if (!this.pending.has(token)) return;
+      this.events.queued(direction, bytes, mark);
+      this.call((machine) => machine.handle(direction, bytes.slice(), token, mark, this.clock.now));
+    };
+    if (this.queueDelayMs === 0) handle();
+    else this.clock.after(this.queueDelayMs, handle);
+  }
+
+  private entryOf(direction: Direction, segment: Segment, name: string): Entry {
+    let entry = this.entries.get(name);
+    const begins = (segment.flags & (SYN | ACK | RST)) === SYN;
+    if (entry === undefined || (begins && (entry.reset || entry.fins.size === 2))) {
+      entry = { mark: 'none', fins: new Set(), reset: false };
+      this.entries.set(name, entry);
+    }
+    if (segment.flags & FIN) entry.fins.add(direction);
+    if (segment.flags & RST) entry.reset = true;
+    return entry;
+  }
+
+  /** conntrack forgets a connection: a timeout, a full table, an administrator. */
+  forgetMarks(): void {
+    this.entries.clear();
+  }
+
+  private forward(direction: Direction, bytes: Uint8Array): void {
+    if (direction === 'out') this.events.leaves(bytes);
+    else {
+      this.events.enters(bytes);
+      this.tcp.input(bytes);
+    }
+  }
+
+  verdict(token: number, verdict: Verdict): void {
+    const packet = this.pending.get(token);
+    if (packet === undefined) {
+      this.events.broken('one verdict a packet', `token ${token} was answered twice, or never queued`);
+      return;
+    }
+    this.pending.delete(token);
+    if (verdict.kind === 'drop') return;
+    const entry = this.entries.get(packet.name);
+    if (entry !== undefined && verdict.mark !== undefined) entry.mark = verdict.mark;
+    this.later(packet.direction, verdict.bytes === undefined ? packet.bytes : verdict.bytes.slice());
+  }
+
+  inject(to: 'network' | 'kernel', bytes: Uint8Array): void {
+    this.later(to === 'network' ? 'out' : 'in', bytes.slice());
+  }
+
+  private readonly backlog: { direction: Direction; bytes: Uint8Array }[] = [];
+
+  /** What a call puts out takes effect when the call has returned: the kernel does not run inside the rewriter. */
+  private later(direction: Direction, bytes: Uint8Array): void {
+    this.backlog.push({ direction, bytes });
+    if (this.depth === 0) this.drain();
+  }
+
+  private drain(): void {
+    this.events.settled();
+    for (let next = this.backlog.shift(); next !== undefined; next = this.backlog.shift()) {
+      const { direction, bytes } = next;
+      this.forward(direction, bytes);
+    }
+  }
+
+  /** Runs one call into the rewriter, then what it put out. */
+  call(run: (machine: RewriterMachine) => void): void {
+    const { machine } = this;
+    if (machine === undefined) return;
+    this.depth++;
+    try {
+      run(machine);
+    } finally {
+      this.depth--;
+    }
+    if (this.depth === 0) this.drain();
+    this.rearm();
+  }
+
+  rearm(): void {
+    if (this.timer !== undefined) this.timer.cancelled = true;
+    const at = this.machine?.nextTimeout();
+    if (at === undefined) return;
+    this.spins = at <= this.clock.now && this.lastWake === this.clock.now ? this.spins + 1 : 0;
+    if (this.spins > 50) {
+      this.events.broken(
+        'timers come to rest',
+        `nextTimeout() stays at ${at} after advance(${this.clock.now})`,
+      );
+      return;
+    }
+    this.timer = this.clock.schedule(Math.ceil(at), () => {
+      this.lastWake = this.clock.now;
+      this.call((machine) => machine.advance(this.clock.now));
+    });
+  }
+
+  /** The process dies: what it held is lost. */
+  crash(): void {
+    this.machine = undefined;
+    this.down = true;
+    this.pending.clear();
+    if (this.timer !== undefined) this.timer.cancelled = true;
+  }
+}
+
+function nameOf(direction: Direction, segment: Segment): string {
+  return direction === 'out'
+    ? `${segment.sport}>${segment.dst}:${segment.dport}`
+    : `${segment.dport}>${segment.src}:${segment.sport}`;
+}
