@@ -4,7 +4,7 @@ import { describe, test } from 'node:test';
 import { x25519 as nobleX25519 } from '@noble/curves/ed25519.js';
 import { p256 as nobleP256, p521 as nobleP521 } from '@noble/curves/nist.js';
 import fc from 'fast-check';
-import { type Agreement, cavsP256, cavsP521 } from './cavs-vectors.ts';
+import { type Agreement, cavsP256, cavsP521 } from './cavs.testing.ts';
 import { type Group, p256, p521, x25519 } from './dh.ts';
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');

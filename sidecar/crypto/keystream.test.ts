@@ -3,7 +3,7 @@ import { describe, test } from 'node:test';
 import { ctr } from '@noble/ciphers/aes.js';
 import { chacha20orig } from '@noble/ciphers/chacha.js';
 import fc from 'fast-check';
-import { chachaBlock } from './chacha-reference.ts';
+import { chachaBlock } from './chacha.testing.ts';
 import { aesCtr, chacha20, type Keystream, xorFrom } from './keystream.ts';
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');

@@ -131,6 +131,14 @@ export class Queue {
     return coded(() => this.#native.receive(timeoutMs));
   }
 
+  /**
+   * Waits until one of 1 to 16 queues may have packets, another thread calls `wake` for any of them, or the
+   * time is over, as `receive` does; the packets are left to `receive(0)`.
+   */
+  static wait(queues: readonly Queue[], timeoutMs: number): void {
+    coded(() => native.wait(timeoutMs, ...queues.map((queue) => queue.#native)));
+  }
+
   /** Adds a verdict to the batch. A batch that is full is sent by itself; `flush` sends the rest. */
   verdict(id: number, verdict: VerdictNumber, options: VerdictOptions = none): void {
     this.#native.verdict(id, verdict, options.mark, options.payload);

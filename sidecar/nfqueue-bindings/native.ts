@@ -35,6 +35,7 @@ interface Native {
     netns: string | undefined,
   ) => NativeQueue;
   RawSender: new (mark: number, netns: string | undefined) => NativeRawSender;
+  wait(timeoutMs: number, ...queues: readonly NativeQueue[]): void;
   wake(fd: number): boolean;
   checksum(buffer: Uint8Array, start: number, end: number, initial?: number): number;
   completeChecksums(packet: Uint8Array): boolean;

@@ -44,16 +44,19 @@ export class Generations {
   private readonly suite: Suite;
   private readonly role: Role;
 
-  /** `masterKey` is mk[0]; the object owns it from now on. `role` is that of the session's first connection. */
-  constructor(suite: Suite, role: Role, masterKey: Uint8Array) {
+  /**
+   * `masterKey` is mk[0]; the object owns it from now on. `role` is that of the session's first connection,
+   * `txStart` the offset of the first byte that we send.
+   */
+  constructor(suite: Suite, role: Role, masterKey: Uint8Array, txStart: number) {
     this.suite = suite;
     this.role = role;
-    this.push(0, masterKey, 0);
+    this.push(0, masterKey, txStart);
   }
 
   static restore(suite: Suite, role: Role, record: GenerationsRecord): Generations {
     const [oldest, ...later] = record.live;
-    const restored = new Generations(suite, role, oldest!.masterKey);
+    const restored = new Generations(suite, role, oldest!.masterKey, 0);
     restored.live.pop();
     for (const each of [oldest!, ...later]) restored.push(each.number, each.masterKey, each.txStart);
     restored.txNumber = record.txNumber;

@@ -146,7 +146,8 @@ export function open(rw: Rewriter, c: Connection, p: Packet): Verified | undefin
   const generation = generations.forReceived(label);
   if (!generation) return undefined;
   const payload = payloadOf(p);
-  const assoc = associatedData(p, offset, c.isnRemote, rw.encodings);
+  // SACK edges of the peer's refer to our stream.
+  const assoc = associatedData(p, offset, c.isnLocal, rw.encodings);
   if (!equalTags(generation.rx.tag(payload, assoc, ackOffset), options.mac)) {
     rw.observer.macFailure();
     return undefined;

@@ -74,7 +74,7 @@ function secure(
   erase(secret);
   const { keyExchange, suite, authenticated, keyId } = attributes;
   c.secured = {
-    generations: new Generations(suites.get(suite)!, role, master),
+    generations: new Generations(suites.get(suite)!, role, master, 1 + c.txDelta),
     sessionRole: role,
     sessionId: sid,
     keyExchange,
@@ -152,6 +152,9 @@ export function becomePlain(rw: Rewriter, c: Connection, reason: FallbackReason)
   decide(rw, c, 'plain');
 }
 
+/** The key of a connection's checkpoint record. */
+export const storeKey = (c: Connection): string => Buffer.from(c.key, 'latin1').toString('hex');
+
 /** Drops the chain of session secrets that the connection used or began. */
 export function dropChain(rw: Rewriter, c: Connection): void {
   if (c.resume) erase(c.resume.secret);
@@ -168,7 +171,7 @@ export function forgetKeys(rw: Rewriter, c: Connection): void {
   if (!c.secured) return;
   c.secured.generations.destroy();
   c.secured = undefined;
-  rw.store?.delete(c.key);
+  rw.store?.delete(storeKey(c));
 }
 
 /** An RST in setup ends the connection; it goes on as it is. */

@@ -33,9 +33,9 @@ import type { Connection } from './connection.ts';
 import { receiveEncrypted, sendEncrypted } from './encrypting.ts';
 import { OVERHEAD_BYTES, receiveIcmp } from './icmp.ts';
 import { infoOf } from './info.ts';
-import { endInSetup, forgetKeys, learnFromEnd } from './lifecycle.ts';
+import { endInSetup, forgetKeys, learnFromEnd, storeKey } from './lifecycle.ts';
 import { receivePlain, sendPlain } from './plain.ts';
-import { copyPacket, viewOf } from './setup.ts';
+import { carriesInit, copyPacket, viewOf } from './setup.ts';
 import { activeTimeout, receiveInCMode, receiveSynAck, sendInCMode, sendSyn } from './setup-active.ts';
 import {
   passiveTimeout,
@@ -173,6 +173,10 @@ export class Rewriter implements RewriterMachine {
   /** A segment of a connection that the table does not hold. If it is marked tcpcrypt, its keys are gone. */
   private unknown(p: Packet, direction: Direction, token: number, mark: ConnectionMark): void {
     const flags = flagsOf(p);
+    const view = viewOf(this, p);
+    if (direction === 'in' && (carriesInit(view.crypt) || (view.hasMac && mark !== 'tcpcrypt'))) {
+      return this.drop(token, 'keys_gone');
+    }
     if (mark !== 'tcpcrypt' || flags & RST) {
       return this.pass(
         token,
@@ -328,7 +332,7 @@ export class Rewriter implements RewriterMachine {
 
   checkpoint(c: Connection): void {
     c.checkpointedAt = c.txNext + c.rxNext;
-    if (c.secured) this.store?.put(Buffer.from(c.key, 'latin1').toString('hex'), encode(c));
+    if (c.secured) this.store?.put(storeKey(c), encode(c));
   }
 
   // Time

@@ -115,13 +115,13 @@ export function seal(rw: Rewriter, c: Connection, segment: OutgoingSegment): Pac
 }
 
 /** A segment without data of the rewriter's own (wire.md section 4, "Encrypting"). */
-export function sealOwn(rw: Rewriter, c: Connection, suboptions: readonly Suboption[]): Packet {
+export function sealOwn(rw: Rewriter, c: Connection, suboptions: readonly Suboption[], flags = ACK): Packet {
   const items = c.tsVal === undefined ? [] : [timestampsOption(c.tsVal, c.tsEcho)];
   return sealOne(rw, c, {
     template: c.template!,
     offset: c.txNext,
-    ackOffset: ackToWire(c.kernelAck, c.rxDelta),
-    flags: ACK,
+    ackOffset: flags & ACK ? ackToWire(c.kernelAck, c.rxDelta) : undefined,
+    flags,
     window: c.window,
     urgent: 0,
     items,

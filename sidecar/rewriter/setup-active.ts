@@ -98,7 +98,7 @@ export function sendSyn(rw: Rewriter, c: Connection | undefined, p: Packet, toke
   fresh.synCount = 1;
   rw.add(fresh);
   rw.setDeadline(fresh, rw.timers.setupIdleMs);
-  rw.pass(token, offer);
+  rw.pass(token, offer, 'offered');
 }
 
 function whyNotOffered(
@@ -135,19 +135,21 @@ function withCrypt(rw: Rewriter, p: Packet, body: Uint8Array): Packet | undefine
  * destination has spoken tcpcrypt lately. A SYN with NEXTK1 is always the same.
  */
 function repeatSyn(rw: Rewriter, c: Connection, p: Packet, token: number): void {
-  if (c.phase === 'plain') return rw.pass(token, undefined, c.finished ? 'plain' : undefined);
+  if (c.phase === 'plain') return rw.pass(token, undefined, c.finished ? 'plain' : 'offered');
   c.synCount++;
   const keep = c.resume || c.decision.mode === 'Strict' || rw.known.has(c.peer, rw.now);
-  if (!c.plainSyn && (keep || c.phase !== 'syn_sent')) return rw.pass(token, withCrypt(rw, p, c.synBody));
+  if (!c.plainSyn && (keep || c.phase !== 'syn_sent')) {
+    return rw.pass(token, withCrypt(rw, p, c.synBody), c.phase === 'syn_sent' ? 'offered' : undefined);
+  }
   c.plainSyn ??= { tsVal: viewOf(rw, p).options?.timestamps?.val };
-  rw.pass(token);
+  rw.pass(token, undefined, 'offered');
 }
 
 /** A SYN-ACK for a connection that our kernel opens. */
 export function receiveSynAck(rw: Rewriter, c: Connection, p: Packet, token: number): void {
   if (ackNumber(p) !== (c.isnLocal + 1) >>> 0) return rw.pass(token, rw.withoutOurOptions(p));
   if (c.phase === 'c_mode') return repeatedSynAck(rw, c, p, token);
-  if (c.phase === 'plain') return rw.pass(token, rw.withoutOurOptions(p), c.finished ? 'plain' : undefined);
+  if (c.phase === 'plain') return rw.pass(token, rw.withoutOurOptions(p), c.finished ? 'plain' : 'tcpcrypt');
   const view = viewOf(rw, p);
   c.isnRemote = seqNumber(p);
   c.mssRemote = view.options?.mss ?? 536;
@@ -160,7 +162,7 @@ export function receiveSynAck(rw: Rewriter, c: Connection, p: Packet, token: num
     if (view.unknownMandatory.length) c.goodbye = encodeSuboptions(goodbye(view.unknownMandatory));
     becomePlain(rw, c, why);
     c.finished = !c.goodbye && !has(view.crypt, PKCONF) && !has(view.crypt, PKCONF_APP_SUPPORT);
-    return rw.pass(token, rw.withoutOurOptions(p), c.finished ? 'plain' : undefined);
+    return rw.pass(token, rw.withoutOurOptions(p), c.finished ? 'plain' : 'tcpcrypt');
   }
   c.synAckBody = bodyOf(view);
   const resumed = find(view.crypt!, NEXTK2) ?? find(view.crypt!, NEXTK2_APP_SUPPORT);

@@ -51,6 +51,7 @@ import {
 import { extend, seqAt } from './offsets.ts';
 import { fallBack, isInitData, receivePlain, refuse } from './plain.ts';
 import type { Rewriter } from './rewriter.ts';
+import { sealOwn } from './seal.ts';
 import {
   arrivalOf,
   copyOf,
@@ -86,15 +87,25 @@ const NO_DATA = new Uint8Array(0);
 /** A SYN for our kernel, of a connection that is not encrypted. */
 export function receiveSyn(rw: Rewriter, c: Connection | undefined, p: Packet, token: number): void {
   if (c?.active && c.phase === 'syn_sent') {
+    if (c.decision.mode === 'Strict') {
+      rw.drop(token, 'refused');
+      return resetBoth(rw, c, 'simultaneous_open');
+    }
     becomePlain(rw, c, 'simultaneous_open');
-    return rw.pass(token, rw.withoutOurOptions(p));
+    c.finished = true;
+    return rw.pass(token, rw.withoutOurOptions(p), 'plain');
   }
+  // The same, of one that we never offered.
+  if (c?.active && c.phase === 'plain' && c.isnRemote === 0)
+    return rw.pass(token, rw.withoutOurOptions(p), 'plain');
   const identity = rw.identify(p, 'in', false);
   const view = viewOf(rw, p);
+  // A connection that has left SYN-SENT is marked already; a SYN for it decides nothing.
+  const offered = c && c.phase !== 'plain' ? undefined : 'offered';
   const known = rw.syns.get(identity.key);
   if (known && known.isn === seqNumber(p)) {
     known.offered = !!view.crypt;
-    return rw.pass(token, rw.withoutOurOptions(p, rw.clampMss(p, known.mss)));
+    return rw.pass(token, rw.withoutOurOptions(p, rw.clampMss(p, known.mss)), offered);
   }
   const why = whyNotAccepted(rw, identity.peer, identity.decision.mode, p, view);
   if (why) {
@@ -110,7 +121,7 @@ export function receiveSyn(rw: Rewriter, c: Connection | undefined, p: Packet, t
   }
   const mss = view.options!.mss ?? 536;
   rw.rememberSyn(identity.key, acceptSyn(rw, p, view, identity, mss));
-  rw.pass(token, rw.withoutOurOptions(p, rw.clampMss(p, mss)));
+  rw.pass(token, rw.withoutOurOptions(p, rw.clampMss(p, mss)), offered);
 }
 
 function whyNotAccepted(
@@ -173,7 +184,7 @@ export function sendSynAck(rw: Rewriter, c: Connection | undefined, p: Packet, t
   const record = rw.syns.get(identity.key);
   if (record?.isn !== isnRemote) return answersPlainSyn(rw, c, identity, isnRemote, p, token);
   const current = c && !c.active && c.isnRemote === record.isn ? c : undefined;
-  if (!record.offered) return rw.pass(token);
+  if (!record.offered) return rw.pass(token, undefined, current ? undefined : 'offered');
   const { options } = viewOf(rw, p);
   const laid = options && layoutCompact([...options.items, cryptOption(record.answerBody, rw.encodings)]);
   if (current && laid) {
@@ -252,7 +263,11 @@ export function settleIsn(c: Connection, p: Packet): void {
 /** `listen` and `s_mode`: what our kernel sends before the first valid MAC waits. */
 export function sendInSetup(rw: Rewriter, c: Connection, p: Packet, token: number): void {
   const flags = flagsOf(p);
-  if (flags & RST) return endInSetup(rw, c, p, token);
+  if (flags & RST) {
+    // C may have taken INIT2 by now: for it the same once more, as it would leave then.
+    if (c.phase === 's_mode') rw.toNetwork(sealOwn(rw, c, [], flags));
+    return endInSetup(rw, c, p, token);
+  }
   const { options } = viewOf(rw, p);
   if (!options) return rw.drop(token, 'kernel_options');
   noteKernelSegment(c, p, options);

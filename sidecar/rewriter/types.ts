@@ -8,8 +8,12 @@ import type { Role, TrustKey } from '../protocol/types.ts';
 /** As seen from the host that the rewriter serves. */
 export type Direction = 'in' | 'out';
 
-/** How a queued packet stands when it came; the verdict's mark becomes the connection's mark. */
-export type ConnectionMark = 'none' | 'plain' | 'tcpcrypt';
+/**
+ * How a connection stands for the packet-filter rules, and what a verdict makes of it. `offered`: tcpcrypt was
+ * offered; like plain, but the next SYN or SYN-ACK is queued. A packet of the setup queue whose verdict has no
+ * mark leaves its connection plain, for the rules made it so before they asked.
+ */
+export type ConnectionMark = 'none' | 'plain' | 'offered' | 'tcpcrypt';
 
 /** A decision on one queued packet. `bytes` replaces the packet; `mark` changes the connection's state. */
 export type Verdict =

@@ -17,7 +17,7 @@ const STDERR = 2;
 export async function createLogger(level: LogLevel): Promise<Logger> {
   const options = {
     level,
-    base: undefined,
+    base: null,
     timestamp: stdTimeFunctions.isoTime,
     formatters: { level: (label: string) => ({ level: label }) },
   };

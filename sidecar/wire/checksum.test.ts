@@ -14,16 +14,43 @@ describe('onesComplementSum', () => {
     assert.equal(onesComplementSum(bytes, 4, 8, onesComplementSum(bytes, 0, 4)), 0xddf2);
   });
 
-  test('is the sum of big-endian words, an odd byte the high half, whatever the length and start', () => {
+  test('is the sum of big-endian words, an odd byte the high half, wherever it starts and ends', () => {
+    const range = fc.tuple(fc.nat(3), fc.nat(40));
     fc.assert(
-      fc.property(fc.uint8Array({ maxLength: 100 }), fc.nat(3), fc.nat(0xfffff), (bytes, skip, initial) => {
-        const start = Math.min(skip, bytes.length);
-        let expected = initial;
-        for (let i = start; i < bytes.length; i++) expected += bytes[i] * ((i - start) % 2 === 0 ? 256 : 1);
-        while (expected > 0xffff) expected = (expected & 0xffff) + Math.floor(expected / 65536);
-        assert.equal(onesComplementSum(bytes, start, bytes.length, initial), expected);
-      }),
+      fc.property(
+        fc.uint8Array({ minLength: 50 }),
+        range,
+        fc.nat(0xfffff),
+        (bytes, [start, length], initial) => {
+          const end = start + length;
+          let expected = initial;
+          for (let i = start; i < end; i++) expected += bytes[i] * ((i - start) % 2 === 0 ? 256 : 1);
+          while (expected > 0xffff) expected = (expected & 0xffff) + Math.floor(expected / 65536);
+          assert.equal(onesComplementSum(bytes, start, end, initial), expected);
+        },
+      ),
     );
+  });
+
+  test('carries are added until none is left', () => {
+    assert.equal(onesComplementSum(hex('ffff0001'), 0, 4), 1);
+    assert.equal(onesComplementSum(hex(''), 0, 0, 0xffff_ffff), 0xffff);
+  });
+
+  test('64 KiB, in a view that begins anywhere', () => {
+    const bytes = Uint8Array.from({ length: 65600 }, (_, i) => (i * 7919) >>> 3);
+    for (const [skip, start, end] of [
+      [0, 0, 65535],
+      [1, 0, 65535],
+      [3, 5, 65536],
+      [2, 1, 32770],
+    ]) {
+      let expected = 0;
+      for (let i = start; i < end; i++) expected += bytes[skip + i] * ((i - start) % 2 === 0 ? 256 : 1);
+      const sum = onesComplementSum(bytes.subarray(skip), start, end);
+      assert.equal(sum % 0xffff, expected % 0xffff);
+      assert.ok(sum <= 0xffff);
+    }
   });
 
   test('64 KiB of ones do not overflow', () => {

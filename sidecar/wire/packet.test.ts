@@ -7,9 +7,12 @@ import { guarded, hostileBytes } from './hostile.testing.ts';
 import {
   ACK,
   ackNumber,
+  CWR,
   dataOffsetByte,
   destinationAddress,
   destinationPort,
+  ECE,
+  FIN,
   flagsOf,
   flowKey,
   formatAddress,
@@ -21,11 +24,13 @@ import {
   parsePacket,
   payloadLength,
   payloadOf,
+  RST,
   remoteEndpoint,
   SYN,
   seqNumber,
   sourceAddress,
   sourcePort,
+  URG,
   urgentOf,
   windowOf,
 } from './packet.ts';
@@ -223,6 +228,33 @@ describe('parsePacket', () => {
     ); // BIG TCP
   });
 
+  test('the shortest segment: no options, no data', () => {
+    for (const version of [4, 6] as const) {
+      const address = version === 4 ? '10.0.0.1' : 'fd00::1';
+      const spec = { version, source: address, destination: address, sourcePort: 1, destinationPort: 2 };
+      const p = makePacket({ ...spec, seq: 3, ack: 4, flags: RST, window: 0 });
+      assert.deepEqual(parsePacket(p.bytes), p);
+      assert.deepEqual([optionBytes(p).length, payloadLength(p)], [0, 0]);
+    }
+  });
+
+  test('an IPv6 packet that ends before, in or right after an extension header', () => {
+    const bytes = withExtensions([
+      [60, '0000010400000000'],
+      [60, '0000010400000000'],
+    ]).slice(0, 56);
+    for (const [payload, problem] of [
+      [8, 'bad_header'],
+      [15, 'bad_header'],
+      [16, 'bad_header'],
+    ] as const) {
+      bytes[5] = payload;
+      assert.equal(parsePacket(guarded(bytes.slice(0, 40 + payload))), problem);
+    }
+    bytes[48] = 59; // no next header
+    assert.equal(parsePacket(guarded(bytes)), 'not_tcp');
+  });
+
   test('any bytes: a packet or a reason, nothing read outside', () => {
     const examples = [
       ...TCP_CAPTURES,
@@ -248,6 +280,10 @@ describe('parsePacket', () => {
       { numRuns: 3000 },
     );
   });
+});
+
+test('flags, RFC 9293 section 3.1', () => {
+  assert.deepEqual([FIN, SYN, RST, PSH, ACK, URG, ECE, CWR], [1, 2, 4, 8, 16, 32, 64, 128]);
 });
 
 describe('endpoints and flow keys', () => {

@@ -1,28 +1,13 @@
 /** PostgreSQL, Redis and OpenSSH over tcpcrypt. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import {
-  chmodSync,
-  chownSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { temporaryFolder } from './support/files.ts';
 import type { Host } from './support/namespaces.ts';
 import { assertAllEncrypted, secretly, withPair } from './support/pair.ts';
 import { ended, eventually } from './support/processes.ts';
-
-/** A folder of a test's own, removed at the end. */
-function scratch(): Disposable & { readonly path: string } {
-  const path = mkdtempSync(join(tmpdir(), 'tcpcrypt-data-'));
-  return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true, force: true }) };
-}
 
 const DUMP_MEGABYTES = 40;
 
@@ -31,7 +16,7 @@ test(
   { timeout: 120_000 },
   (t) =>
     withPair(t, async (pair) => {
-      using folder = scratch();
+      using folder = temporaryFolder();
       const { postgres, asPostgres } = await startPostgres(pair.server, folder.path);
       const server = ['-h', pair.address, '-U', 'postgres'];
       const psql = (host: Host, ...args: string[]) =>
@@ -124,7 +109,7 @@ test(
   { timeout: 60_000 },
   (t) =>
     withPair(t, async (pair) => {
-      using folder = scratch();
+      using folder = temporaryFolder();
       const redis = pair.server.spawn(
         'redis-server',
         ['--bind', '0.0.0.0', '--protected-mode', 'no', '--save', '', '--dir', folder.path],
@@ -137,7 +122,7 @@ test(
       const value = randomBytes(4_000_000).toString('hex');
       await secretly(
         pair,
-        ['SET', 'saffron', 'PONG'],
+        ['key:__rand_int__', 'saffron', '\r\n$200\r\n'],
         () => {
           const { stdout } = pair.client.run('redis-benchmark', [
             '-h',
@@ -175,7 +160,7 @@ test(
 
 test('OpenSSH: scp of 20 MB there and back, and a command', { timeout: 60_000 }, (t) =>
   withPair(t, async (pair) => {
-    using folder = scratch();
+    using folder = temporaryFolder();
     const at = (name: string): string => join(folder.path, name);
     for (const key of ['host', 'user'])
       pair.server.run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at(key)]);

@@ -75,13 +75,12 @@ export class ScriptedApplication implements Application {
   private reading = false;
   private stepDue = false;
 
-  constructor(
-    private readonly clock: Clock,
-    readonly script: Script,
-    label: number,
-    side: Side,
-    peerBytes: number,
-  ) {
+  private readonly clock: Clock;
+  readonly script: Script;
+
+  constructor(clock: Clock, script: Script, label: number, side: Side, peerBytes: number) {
+    this.clock = clock;
+    this.script = script;
     this.stream = pattern(label, side, totalBytes(script));
     this.expected = pattern(label, side === 'opener' ? 'listener' : 'opener', peerBytes);
   }

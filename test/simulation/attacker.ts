@@ -26,13 +26,24 @@ export class Attacker {
   private readonly seen: { way: Way; segment: Segment }[] = [];
   private left: number;
 
+  private readonly plan: AttackPlan;
+  private readonly kinds: readonly number[];
+  private readonly clock: Clock;
+  private readonly random: Random;
+  private readonly target: AttackTarget;
+
   constructor(
-    private readonly plan: AttackPlan,
-    private readonly kinds: readonly number[],
-    private readonly clock: Clock,
-    private readonly random: Random,
-    private readonly target: AttackTarget,
+    plan: AttackPlan,
+    kinds: readonly number[],
+    clock: Clock,
+    random: Random,
+    target: AttackTarget,
   ) {
+    this.plan = plan;
+    this.kinds = kinds;
+    this.clock = clock;
+    this.random = random;
+    this.target = target;
     this.left = plan.count;
     this.next();
   }

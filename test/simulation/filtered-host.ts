@@ -20,8 +20,6 @@ export interface HostEvents {
   /** A packet is given to the kernel's TCP; checked before it is processed. */
   enters(bytes: Uint8Array): void;
   queued(direction: Direction, bytes: Uint8Array, mark: ConnectionMark): void;
-  /** A call into the rewriter has ended. */
-  settled(): void;
   broken(property: string, detail: string): void;
 }
 
@@ -44,13 +42,18 @@ export class FilteredHost implements Output {
   private spins = 0;
   private lastWake = -1;
 
-  constructor(
-    private readonly clock: Clock,
-    private readonly kinds: ReadonlySet<number>,
-    /** A packet waits so long in the queue: its mark, and what the kernel knew, are that old. */
-    private readonly queueDelayMs: number,
-    private readonly events: HostEvents,
-  ) {}
+  private readonly clock: Clock;
+  private readonly kinds: ReadonlySet<number>;
+  /** A packet waits so long in the queue: its mark, and what the kernel knew, are that old. */
+  private readonly queueDelayMs: number;
+  private readonly events: HostEvents;
+
+  constructor(clock: Clock, kinds: ReadonlySet<number>, queueDelayMs: number, events: HostEvents) {
+    this.clock = clock;
+    this.kinds = kinds;
+    this.queueDelayMs = queueDelayMs;
+    this.events = events;
+  }
 
   /** From the kernel, on its way out. */
   out(bytes: Uint8Array): void {
@@ -150,7 +153,6 @@ export class FilteredHost implements Output {
   }
 
   private drain(): void {
-    this.events.settled();
     for (let next = this.backlog.shift(); next !== undefined; next = this.backlog.shift()) {
       const { direction, bytes } = next;
       this.forward(direction, bytes);

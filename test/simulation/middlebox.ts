@@ -33,7 +33,11 @@ export interface Translation {
 }
 
 export class Middlebox {
-  constructor(readonly translation: Translation) {}
+  readonly translation: Translation;
+
+  constructor(translation: Translation) {
+    this.translation = translation;
+  }
 
   translate(way: Way, segment: Segment): Segment {
     const { isn, timestamps, nat } = this.translation;

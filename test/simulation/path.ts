@@ -47,13 +47,25 @@ export interface PathEvents {
 export class Path {
   private readonly waiting = new Map<Way, Segment>();
 
+  private readonly clock: Clock;
+  private readonly random: Random;
+  private readonly faults: { readonly [way in Way]: Faults };
+  private readonly middlebox: Middlebox;
+  private readonly events: PathEvents;
+
   constructor(
-    private readonly clock: Clock,
-    private readonly random: Random,
-    private readonly faults: { readonly [way in Way]: Faults },
-    private readonly middlebox: Middlebox,
-    private readonly events: PathEvents,
-  ) {}
+    clock: Clock,
+    random: Random,
+    faults: { readonly [way in Way]: Faults },
+    middlebox: Middlebox,
+    events: PathEvents,
+  ) {
+    this.clock = clock;
+    this.random = random;
+    this.faults = faults;
+    this.middlebox = middlebox;
+    this.events = events;
+  }
 
   send(way: Way, bytes: Uint8Array): void {
     let segment = decode(bytes);

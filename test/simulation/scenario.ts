@@ -164,6 +164,11 @@ function drawRoles(
     if (random.chance(0.5)) a = { ...a, mode: 'Strict', rewriter: true };
     b = random.chance(0.5) ? { ...b, rewriter: false } : { ...b, mode: 'Disabled' };
   }
+  if (a.refuseAccepts + b.refuseAccepts > 0) {
+    // A listener that takes half a minute to accept must not lose its client to keep-alives.
+    a = { ...a, tcp: { ...a.tcp, keepaliveMs: 75_000 } };
+    b = { ...b, tcp: { ...b.tcp, keepaliveMs: 75_000 } };
+  }
   return { a, b };
 }
 

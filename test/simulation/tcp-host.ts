@@ -39,19 +39,26 @@ export class TcpHost implements SocketHost {
   private readonly listeners = new Map<number, Listener>();
   private readonly output: (bytes: Uint8Array) => void;
   private readonly cookieBase: number;
+  readonly tsBase: number;
   onSocket: (socket: TcpSocket) => void = () => {};
 
+  readonly address: string;
+  readonly settings: TcpSettings;
+
   constructor(
-    readonly address: string,
-    readonly settings: TcpSettings,
+    address: string,
+    settings: TcpSettings,
     clock: Clock,
     random: Random,
     output: (bytes: Uint8Array) => void,
   ) {
+    this.address = address;
+    this.settings = settings;
     this.clock = clock;
     this.random = random;
     this.output = output;
     this.cookieBase = random.u32();
+    this.tsBase = random.u32();
   }
 
   listen(listener: Listener): void {
@@ -145,6 +152,7 @@ export class TcpHost implements SocketHost {
     const shadow: SocketHost = {
       clock: this.clock,
       random: this.random,
+      tsBase: this.tsBase,
       transmit: (answer) => this.transmit(answer),
       sendReset: () => {},
       acceptQueueFull: () => false,

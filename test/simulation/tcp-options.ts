@@ -37,7 +37,7 @@ export interface SynOptions {
 
 /** tcp_options_write's order: MSS, then SACK-permitted sharing a word with timestamps, then window scale. */
 export function writeSynOptions(options: SynOptions): Uint8Array {
-  const parts = [Uint8Array.of(2, 4, options.mss >> 8, options.mss & 255)];
+  const parts: Uint8Array[] = [Uint8Array.of(2, 4, options.mss >> 8, options.mss & 255)];
   if (options.timestamps !== undefined) {
     parts.push(options.sackPermitted ? Uint8Array.of(4, 2) : Uint8Array.of(1, 1));
     parts.push(timestampOption(options.timestamps));

@@ -42,6 +42,8 @@ export interface TcpSettings {
 export interface SocketHost {
   readonly clock: Clock;
   readonly random: Random;
+  /** Timestamps of every socket count from here. */
+  readonly tsBase: number;
   transmit(segment: Segment): void;
   sendReset(cause: Segment): void;
   /** True while the accept queue is full: the last ACK of a handshake is then dropped. */
@@ -96,22 +98,35 @@ export class TcpSocket {
   private ackTimer: Timer | undefined;
   private idleTimer: Timer | undefined;
 
+  readonly host: SocketHost;
+  readonly settings: TcpSettings;
+  readonly local: { readonly address: string; readonly port: number };
+  readonly remote: { readonly address: string; readonly port: number };
+  readonly iss: number;
+  readonly app: Application;
+
   constructor(
-    readonly host: SocketHost,
-    readonly settings: TcpSettings,
-    readonly local: { readonly address: string; readonly port: number },
-    readonly remote: { readonly address: string; readonly port: number },
-    readonly iss: number,
-    readonly app: Application,
+    host: SocketHost,
+    settings: TcpSettings,
+    local: { readonly address: string; readonly port: number },
+    remote: { readonly address: string; readonly port: number },
+    iss: number,
+    app: Application,
     state: 'syn-sent' | 'syn-received',
   ) {
+    this.host = host;
+    this.settings = settings;
+    this.local = local;
+    this.remote = remote;
+    this.iss = iss;
+    this.app = app;
     this.state = state;
     this.mtu = settings.mtu;
     this.timestamps = settings.timestamps;
     this.sack = settings.sack;
     this.sender = new Sender(settings.cwndSegments * 1400, host.random);
     this.receiver = new Receiver(settings.receiveBufferBytes);
-    this.tsBase = host.random.u32();
+    this.tsBase = host.tsBase;
     this.lastHeard = host.clock.now;
   }
 

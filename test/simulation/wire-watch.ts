@@ -44,14 +44,28 @@ export class WireWatch {
   init: Uint8Array | undefined;
   private cipher = new Int16Array(0);
 
+  private readonly name: string;
+  private readonly iss: number;
+  private readonly stream: Uint8Array;
+  private readonly kinds: OptionKinds;
+  private readonly keystream: KeystreamLog;
+  private readonly report: Report;
+
   constructor(
-    private readonly name: string,
-    private readonly iss: number,
-    private readonly stream: Uint8Array,
-    private readonly kinds: OptionKinds,
-    private readonly keystream: KeystreamLog,
-    private readonly report: Report,
-  ) {}
+    name: string,
+    iss: number,
+    stream: Uint8Array,
+    kinds: OptionKinds,
+    keystream: KeystreamLog,
+    report: Report,
+  ) {
+    this.name = name;
+    this.iss = iss;
+    this.stream = stream;
+    this.kinds = kinds;
+    this.keystream = keystream;
+    this.report = report;
+  }
 
   leaves(segment: Segment, strict: boolean): void {
     const { crypt, mac } = ourOptions(segment, this.kinds);

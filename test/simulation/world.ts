@@ -8,7 +8,7 @@ import { FilteredHost } from './filtered-host.ts';
 import { type MachineFactory, MemoryStore, policyOf } from './machine.ts';
 import { Middlebox } from './middlebox.ts';
 import { Path, type Way } from './path.ts';
-import { Connection, type End, Monitor, otherHost, type Violation } from './properties.ts';
+import { Connection, Monitor, otherHost, type Violation } from './properties.ts';
 import { Random } from './random.ts';
 import { ADDRESSES, type HostName, type Scenario } from './scenario.ts';
 import { decode, type Segment } from './segment.ts';
@@ -43,11 +43,14 @@ export class World {
   private readonly attacker: Attacker | undefined;
   private readonly random: Random;
 
-  constructor(
-    readonly scenario: Scenario,
-    private readonly factory: MachineFactory,
-    private readonly trace: Trace = silent,
-  ) {
+  readonly scenario: Scenario;
+  private readonly factory: MachineFactory;
+  private readonly trace: Trace;
+
+  constructor(scenario: Scenario, factory: MachineFactory, trace: Trace = silent) {
+    this.scenario = scenario;
+    this.factory = factory;
+    this.trace = trace;
     this.random = new Random(scenario.seed ^ 0x5eed);
     this.connections = scenario.connections.map((plan, label) => new Connection(label, plan));
     this.monitor = new Monitor(scenario, this.connections, this.clock);
@@ -89,7 +92,6 @@ export class World {
       },
       queued: (direction, bytes, mark) =>
         this.trace.packet(clock.now, `   ${name} queue ${direction} ${mark}`, bytes),
-      settled: () => this.monitor.settled(),
       broken: (property, detail) => this.monitor.fail(property, `${name}: ${detail}`),
     });
     const address = ADDRESSES[scenario.family][name];
@@ -167,7 +169,9 @@ export class World {
       if (this.monitor.violations.length > 0) break;
       if (clock.events > MAX_EVENTS)
         this.monitor.fail('it terminates', `still busy after ${MAX_EVENTS} events`);
-      else if (!clock.step(MAX_MS) || this.finished()) break;
+      else if (!clock.step(MAX_MS)) break;
+      this.monitor.check();
+      if (this.finished()) break;
     }
     if (this.monitor.violations.length === 0) this.finish();
     const { violations } = this.monitor;
@@ -315,5 +319,3 @@ function socketsOf(tcp: TcpHost): SocketInfo[] {
       socket.state === 'time-wait' ? 0 : socket.sender.data.length - Math.max(0, socket.sender.una - 1),
   }));
 }
-
-export type { End };

@@ -120,12 +120,37 @@ function inTurn(values: readonly Uint8Array[]): Random {
 /** What each end draws, by exchange. */
 const drawn: Record<string, { C: [string, number][]; S: [string, number][] }> = {
   X25519MLKEM768: {
-    C: [['ML-KEM d | z', 64], ['X25519', 32]],
-    S: [['N_S', 32], ['ML-KEM m', 32], ['X25519', 32]],
+    C: [
+      ['ML-KEM d | z', 64],
+      ['X25519', 32],
+    ],
+    S: [
+      ['N_S', 32],
+      ['ML-KEM m', 32],
+      ['X25519', 32],
+    ],
   },
-  X25519: { C: [['X25519', 32]], S: [['N_S', 32], ['X25519', 32]] },
-  'P-256': { C: [['P-256', 32]], S: [['N_S', 32], ['P-256', 32]] },
-  'P-521': { C: [['P-521', 66]], S: [['N_S', 32], ['P-521', 66]] },
+  X25519: {
+    C: [['X25519', 32]],
+    S: [
+      ['N_S', 32],
+      ['X25519', 32],
+    ],
+  },
+  'P-256': {
+    C: [['P-256', 32]],
+    S: [
+      ['N_S', 32],
+      ['P-256', 32],
+    ],
+  },
+  'P-521': {
+    C: [['P-521', 66]],
+    S: [
+      ['N_S', 32],
+      ['P-521', 66],
+    ],
+  },
 };
 
 function draw(label: string, plan: [string, number][]): Record<string, string> {
@@ -250,7 +275,10 @@ function exchangedByRsa(exchange: KeyExchange, kept: InitCase | undefined): Exch
   };
 }
 
-function makeCase(setup: Setup, recorded: Vectors['init'] | undefined): { init: InitCase; schedule: KeyScheduleCase } {
+function makeCase(
+  setup: Setup,
+  recorded: Vectors['init'] | undefined,
+): { init: InitCase; schedule: KeyScheduleCase } {
   const exchange = [...keyExchanges.values()].find(({ name }) => name === setup.exchange)!;
   const kept = recorded?.cases.find(({ name }) => name === setup.name);
   const parts = setup.exchange === 'RSA-OAEP' ? exchangedByRsa(exchange, kept) : exchanged(setup, exchange);
@@ -269,7 +297,9 @@ function makeCase(setup: Setup, recorded: Vectors['init'] | undefined): { init: 
   });
 
   const noConfirm = new Uint8Array(16);
-  const init2Tlvs: Tlv[] = psk ? [{ type: 1, value: new Uint8Array(Buffer.concat([trustKeyId(psk), noConfirm])) }] : [];
+  const init2Tlvs: Tlv[] = psk
+    ? [{ type: 1, value: new Uint8Array(Buffer.concat([trustKeyId(psk), noConfirm])) }]
+    : [];
   const init2 = encodeInit2({ suite: setup.suite, keyMaterial, tlvs: init2Tlvs });
   const confirmOffset = psk && tlvValueOffset(init2, 2, 1)! + 8;
   const prk = sessionSecret({
@@ -357,7 +387,12 @@ function invalidCases(cases: readonly InitCase[]): InvalidCase[] {
     const material = bytes(keyMaterial);
     if (type === '000210' && why.startsWith('ML-KEM')) return;
     const changed = change(material.subarray(head));
-    list.push({ why, type, keyMaterial: hex(Buffer.concat([material.subarray(0, head), changed])), case: name });
+    list.push({
+      why,
+      type,
+      keyMaterial: hex(Buffer.concat([material.subarray(0, head), changed])),
+      case: name,
+    });
   };
   const flipped = (value: Uint8Array, at: number) => {
     const out = value.slice();

@@ -11,6 +11,7 @@ namespace tcpcrypt {
 inline constexpr size_t kDescriptorStride = 8;
 
 Napi::Function defineQueue(Napi::Env env);
+Napi::Function defineWait(Napi::Env env);
 Napi::Function defineRawSender(Napi::Env env);
 
 }  // namespace tcpcrypt

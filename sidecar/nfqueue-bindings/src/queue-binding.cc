@@ -2,6 +2,7 @@
 // them can outlive its memory; they are looked up anew at each receive, for JavaScript may have moved
 // their memory elsewhere (ArrayBuffer.prototype.transfer).
 #include <memory>
+#include <vector>
 
 #include "arguments.h"
 #include "bindings.h"
@@ -17,6 +18,8 @@ static_assert(sizeof(QueuedPacket) == kDescriptorStride * sizeof(uint32_t));
 constexpr uint32_t kMaxBatch = 1024;
 constexpr uint32_t kMaxQueueLength = 1 << 20;
 constexpr uint32_t kMaxReceiveBufferBytes = 1 << 30;
+/** Marks the objects whose native part is a QueueBinding. */
+constexpr napi_type_tag kQueueTag = {0x7463706372797074, 0x6e66717565756531};
 enum Verdict : uint32_t { kDrop = 0, kAccept = 1, kRepeat = 4 };
 
 class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
@@ -55,6 +58,24 @@ class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
     self.Set("ring", ring);
     self.Set("descriptors", descriptors);
     self.Set("wakeFd", Napi::Number::New(env, queue_->wakeFd()));
+    self.TypeTag(&kQueueTag);
+  }
+
+  /** (timeoutMs, ...queues) */
+  static Napi::Value wait(const Napi::CallbackInfo& info) {
+    const double timeoutMs = toNumber(info[0], "timeoutMs");
+    if (info.Length() < 2 || info.Length() - 1 > kMaxWaiting) {
+      throw Napi::RangeError::New(info.Env(), "from 1 to 16 queues can be waited for");
+    }
+    std::vector<Queue*> queues;
+    for (size_t i = 1; i < info.Length(); i++) {
+      if (!info[i].IsObject() || !info[i].As<Napi::Object>().CheckTypeTag(&kQueueTag)) {
+        throw Napi::TypeError::New(info.Env(), "only queues can be waited for");
+      }
+      queues.push_back(&Unwrap(info[i].As<Napi::Object>())->queue(info));
+    }
+    guarded(info.Env(), [&] { waitAny(queues, timeoutMs); });
+    return info.Env().Undefined();
   }
 
  private:
@@ -138,5 +159,7 @@ class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
 }  // namespace
 
 Napi::Function defineQueue(Napi::Env env) { return QueueBinding::define(env); }
+
+Napi::Function defineWait(Napi::Env env) { return Napi::Function::New<QueueBinding::wait>(env, "wait"); }
 
 }  // namespace tcpcrypt

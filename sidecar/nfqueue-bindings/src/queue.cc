@@ -52,6 +52,29 @@ size_t Queue::receive(double timeoutMs, uint8_t* ring, QueuedPacket* packets) {
   }
 }
 
+void waitAny(std::span<Queue* const> queues, double timeoutMs) {
+  const bool forever = timeoutMs < 0 || timeoutMs > kForeverMs;
+  const auto deadline =
+      Clock::now() + std::chrono::nanoseconds(forever ? 0 : static_cast<int64_t>(timeoutMs * 1'000'000));
+  pollfd waiting[2 * kMaxWaiting];
+  nfds_t count = 0;
+  for (const Queue* queue : queues) {
+    if (!queue->early_.empty()) return;
+    waiting[count++] = {.fd = queue->wakeFd_, .events = POLLIN, .revents = 0};
+    waiting[count++] = {.fd = queue->socket_.get(), .events = POLLIN, .revents = 0};
+  }
+  for (;;) {
+    const timespec left = remaining(deadline);
+    const int ready = ppoll(waiting, count, forever ? nullptr : &left, nullptr);
+    if (ready < 0 && errno == EINTR) continue;
+    if (ready < 0) throw systemFailure("cannot wait for packets", errno);
+    break;
+  }
+  for (nfds_t at = 0; at < count; at += 2) {
+    if (waiting[at].revents != 0) takeWake(waiting[at].fd);
+  }
+}
+
 size_t Queue::takeEarly(uint8_t* ring) {
   size_t slot = 0;
   for (; slot < options_.batch && !early_.empty(); slot++) {

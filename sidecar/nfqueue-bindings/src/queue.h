@@ -9,6 +9,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -81,6 +82,7 @@ class Queue {
   size_t drain(uint8_t* ring, QueuedPacket* packets);
   size_t takeEarly(uint8_t* ring);
   size_t chunkEnd(size_t from, size_t limit, size_t& messages) const;
+  friend void waitAny(std::span<Queue* const> queues, double timeoutMs);
 
   QueueOptions options_;
   FileDescriptor socket_;
@@ -95,5 +97,12 @@ class Queue {
   size_t verdictBytes_ = 0;
   size_t sendLimit_ = 0;
 };
+
+/**
+ * Waits until one of the queues may have packets, a wake-up for any of them comes (it is consumed), or the
+ * timeout is over (negative: no limit). At most kMaxWaiting queues. Throws `Failure`.
+ */
+void waitAny(std::span<Queue* const> queues, double timeoutMs);
+inline constexpr size_t kMaxWaiting = 16;
 
 }  // namespace tcpcrypt

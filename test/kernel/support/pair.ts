@@ -1,7 +1,7 @@
 /** Two hosts on one cable with tcpcrypt at both ends: what tests with real applications begin with. */
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
-import { type Captured, capture } from './capture.ts';
+import { capture } from './capture.ts';
 import { type Host, Lab, requireRoot } from './namespaces.ts';
 import { startTcpcrypt, type Tcpcrypt, type TcpcryptOptions } from './tcpcrypt.ts';
 
@@ -45,20 +45,24 @@ export async function secretly<T>(
   snapBytes = 0,
 ): Promise<T> {
   const tap = await capture(pair.server, { snapBytes });
-  let captured: Captured | undefined;
+  let result: T;
   try {
-    return await action();
-  } finally {
-    captured = await tap.stop();
-    assert.ok(captured.dataPackets > 0, 'the capture holds no data at all');
-    for (const needle of needles) {
-      const found = captured.find(needle);
-      assert.ok(
-        !found,
-        `'${needle}' was on the wire in clear: ${found?.data.toString('latin1').slice(0, 200)}`,
-      );
-    }
+    result = await action();
+  } catch (error) {
+    await tap.stop();
+    throw error;
   }
+  const captured = await tap.stop();
+  assert.ok(captured.dataPackets > 0, 'the capture holds no data at all');
+  for (const needle of needles) {
+    assert.ok(needle.length >= 5, `'${needle}' could stand in ciphertext by chance`);
+    const found = captured.find(needle);
+    assert.ok(
+      !found,
+      `'${needle}' was on the wire in clear: ${found?.data.toString('latin1').slice(0, 200)}`,
+    );
+  }
+  return result;
 }
 
 /** Every connection that either end decided was encrypted, and there were some. */

@@ -159,6 +159,11 @@ export class Responder implements Disposable {
     return this.lines.all.slice(1).map((line) => JSON.parse(line));
   }
 
+  /** Waits until no packet has come for so long. */
+  async quiet(ms = 150): Promise<void> {
+    while ((await this.lines.at(this.lines.all.length, ms)) !== undefined);
+  }
+
   /** The first packet that fits, once it has come; undefined after so long. */
   async find(fits: (seen: Seen) => boolean, timeoutMs = 5000): Promise<Seen | undefined> {
     for (let i = 1; ; i++) {
@@ -195,14 +200,13 @@ export interface Tracked {
   readonly timeoutSeconds: number;
 }
 
-/** conntrack's entries of a host for connections to a port. */
+/** conntrack's entries of a host for connections to a port; one that was lost may begin with an answer. */
 export function tracked(host: Host, port = 80, protocol = 'tcp'): Tracked[] {
   const both = ['ipv4', 'ipv6'].map((family) => {
-    return host.run('conntrack', ['-L', '-f', family, '-p', protocol, '--orig-port-dst', String(port)])
-      .stdout;
+    return host.run('conntrack', ['-L', '-f', family, '-p', protocol]).stdout;
   });
   return both
-    .flatMap((text) => text.split('\n').filter(Boolean))
+    .flatMap((text) => text.split('\n').filter((line) => line.includes(`port=${port} `)))
     .map((line) => {
       const mark = Number(/ mark=(\d+)/.exec(line)?.[1] ?? 0);
       const timeoutSeconds = Number(/^\S+\s+\d+\s+(\d+)/.exec(line)?.[1]);

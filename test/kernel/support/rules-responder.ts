@@ -46,6 +46,8 @@ export interface Seen {
   readonly protocol: number;
   /** TCP flags that are set of S, A, F, R; '' for other protocols. */
   readonly flags: string;
+  /** The lower port, which is the server's. */
+  readonly port: number;
   readonly bytes: number;
   readonly payloadBytes: number;
   readonly gso: boolean;
@@ -56,16 +58,17 @@ const firsts = { setup: 100, data: 110, superSegment: 120 } as const;
 
 function read(
   packet: Buffer,
-): Pick<Seen, 'protocol' | 'flags' | 'bytes' | 'payloadBytes'> & { readonly data: number } {
+): Pick<Seen, 'protocol' | 'flags' | 'port' | 'bytes' | 'payloadBytes'> & { readonly data: number } {
   const v4 = packet[0]! >> 4 === 4;
   const header = v4 ? (packet[0]! & 15) * 4 : 40;
   const protocol = v4 ? packet[9]! : packet[6]!;
   const bytes = packet.length;
-  if (protocol !== 6) return { protocol, flags: '', bytes, payloadBytes: 0, data: bytes };
+  if (protocol !== 6) return { protocol, flags: '', port: 0, bytes, payloadBytes: 0, data: bytes };
   const bits = packet[header + 13]!;
   const named = [2, 16, 1, 4].map((bit, i) => (bits & bit ? 'SAFR'[i] : '')).join('');
   const data = header + (packet[header + 12]! >> 4) * 4;
-  return { protocol, flags: named, bytes, payloadBytes: bytes - data, data };
+  const port = Math.min(packet.readUInt16BE(header), packet.readUInt16BE(header + 2));
+  return { protocol, flags: named, port, bytes, payloadBytes: bytes - data, data };
 }
 
 if (import.meta.main) {

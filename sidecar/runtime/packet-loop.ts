@@ -1,0 +1,273 @@
+/**
+ * One turn after another: reads a batch of each queue, asks the rewriter, gives the verdicts back.
+ *
+ * Invariants: every packet read gets one verdict, now or (held) later; whatever goes wrong, the loop goes on,
+ * and a packet that could not be handled passes only where nothing has been encrypted yet.
+ */
+import {
+  ConnectionState,
+  clearedMark,
+  type MarkLayout,
+  queuedState,
+  verdictMark,
+} from '../../netfilter/marks.ts';
+import { descriptor, hooks, packetFlags, verdicts } from '../nfqueue-bindings/index.ts';
+import type { ConnectionMark, Direction, Output, RewriterMachine, Verdict } from '../rewriter/types.ts';
+import { bucketsOf } from './metrics.ts';
+import type { SendLog } from './observer.ts';
+import { isLinkLocal, isSyn, linkLocalPeer, payloadBytes } from './packet-fields.ts';
+import type { Counters } from './shared-counters.ts';
+
+export type QueueKind = 'setup' | 'data';
+
+/** Of `Queue` (nfqueue-bindings) what the loop uses. */
+export interface PacketQueue {
+  readonly ring: Buffer;
+  readonly descriptors: Uint32Array;
+  receive(timeoutMs: number): number;
+  verdict(id: number, verdict: 0 | 1 | 4, options?: { payload?: Uint8Array; mark?: number }): void;
+  flush(): void;
+}
+
+export interface PacketLoopOptions {
+  readonly queues: Readonly<Record<QueueKind, PacketQueue>>;
+  /** Sleeps until a queue has packets, another thread wakes this one, or the time is over. */
+  readonly wait: (timeoutMs: number) => void;
+  readonly sender: { send(packet: Uint8Array, ifindex?: number): boolean; readonly lastErrno: number };
+  readonly createMachine: (output: Output) => RewriterMachine;
+  readonly layout: MarkLayout;
+  /** A new connection that could not be handled is dropped, not passed. */
+  readonly strict: boolean;
+  readonly counters: Counters;
+  readonly log: SendLog;
+  readonly now: () => number;
+}
+
+/** A packet without a verdict yet. */
+interface Queued {
+  readonly kind: QueueKind;
+  readonly id: number;
+  readonly direction: Direction;
+  readonly packetMark: number;
+  /** Undecided, the connection stays so: its SYN-ACK is asked about as well. */
+  readonly syn: boolean;
+  readonly encrypted: boolean;
+  readonly payloadBytes: number;
+  readonly bytes: Uint8Array | undefined;
+}
+
+const kinds = ['setup', 'data'] as const;
+/** Interfaces by link-local peer that are remembered, to answer on the same one. */
+const MAX_LINK_LOCAL = 1024;
+
+export class PacketLoop {
+  readonly machine: RewriterMachine;
+  readonly #options: PacketLoopOptions;
+  readonly #held = new Map<number, Queued>();
+  readonly #interfaces = new Map<string, number>();
+  readonly #slots;
+  #current: Queued | undefined;
+  #token = 0;
+
+  constructor(options: PacketLoopOptions) {
+    this.#options = options;
+    this.#slots = countersOf(options.counters);
+    this.machine = options.createMachine({
+      verdict: (token, verdict) => this.#verdict(token, verdict),
+      inject: (to, bytes) => this.#inject(to, bytes),
+    });
+  }
+
+  /** Packets that wait for the rewriter's decision. */
+  get held(): number {
+    return this.#held.size;
+  }
+
+  /** One turn. Waits at most `maxWaitMs` for something to do. */
+  turn(maxWaitMs: number): void {
+    if (this.#receive() === 0) {
+      const due = this.machine.nextTimeout();
+      const untilDue = due === undefined ? maxWaitMs : Math.max(0, due - this.#options.now());
+      const waitMs = Math.min(maxWaitMs, untilDue);
+      if (waitMs > 0) {
+        this.#options.wait(waitMs);
+        this.#receive();
+      }
+    }
+    const now = this.#options.now();
+    if ((this.machine.nextTimeout() ?? Number.POSITIVE_INFINITY) <= now) {
+      this.#guard('timer', () => this.machine.advance(now));
+    }
+    for (const kind of kinds) this.#flush(kind);
+  }
+
+  /** Runs what concerns the whole machine; an error in it is logged and counted, as one of a packet is. */
+  administer(action: (machine: RewriterMachine) => void): void {
+    this.#guard('administration', () => action(this.machine));
+    for (const kind of kinds) this.#flush(kind);
+  }
+
+  #receive(): number {
+    let total = 0;
+    for (const kind of kinds) {
+      const count = this.#options.queues[kind].receive(0);
+      if (count === 0) continue;
+      const now = this.#options.now();
+      for (let i = 0; i < count; i++) this.#take(kind, i * descriptor.stride, now);
+      this.#flush(kind);
+      this.#slots.latency.observe((this.#options.now() - now) / 1000, count);
+      total += count;
+    }
+    return total;
+  }
+
+  #take(kind: QueueKind, at: number, now: number): void {
+    const { ring, descriptors } = this.#options.queues[kind];
+    const offset = descriptors[at + descriptor.offset]!;
+    const bytes = ring.subarray(offset, offset + descriptors[at + descriptor.length]!);
+    const packetMark = descriptors[at + descriptor.mark]!;
+    const mark: ConnectionMark = kind === 'setup' ? 'none' : queuedState(this.#options.layout, packetMark);
+    const queued: Queued = {
+      kind,
+      id: descriptors[at + descriptor.id]!,
+      direction: descriptors[at + descriptor.hook] === hooks.prerouting ? 'in' : 'out',
+      packetMark,
+      syn: kind === 'setup' && isSyn(bytes),
+      encrypted: mark === 'tcpcrypt',
+      payloadBytes: payloadBytes(bytes),
+      bytes,
+    };
+    const token = ++this.#token;
+    this.#current = queued;
+    try {
+      // Longer than a netlink message holds: never altered, never passed on half (wire.md, section 6).
+      if (descriptors[at + descriptor.flags]! & packetFlags.cut) throw new Error('the packet was cut');
+      if (isLinkLocal(bytes)) this.#noteInterface(queued, descriptors, at);
+      this.machine.handle(queued.direction, bytes, token, mark, now);
+    } catch (error) {
+      this.#report(kind, error);
+      if (this.#current === queued) this.#giveUp(queued);
+    }
+    // The ring is overwritten by the next batch: what is held keeps no view of it.
+    if (this.#current === queued) this.#held.set(token, { ...queued, bytes: undefined });
+    this.#current = undefined;
+  }
+
+  /** What cannot be handled passes where nothing is encrypted yet, and nowhere else. */
+  #giveUp(queued: Queued): void {
+    const pass = queued.kind === 'setup' && !this.#options.strict;
+    this.#answer(queued, pass ? verdicts.accept : verdicts.drop, {});
+    this.#current = undefined;
+  }
+
+  #verdict(token: number, verdict: Verdict): void {
+    const isCurrent = token === this.#token && this.#current !== undefined;
+    const queued = isCurrent ? this.#current : this.#held.get(token);
+    if (queued === undefined) return;
+    if (isCurrent) this.#current = undefined;
+    else this.#held.delete(token);
+    try {
+      if (verdict.kind === 'accept') this.#accept(queued, verdict);
+      else this.#answer(queued, verdicts.drop, {});
+    } catch (error) {
+      // A packet that does not fit a verdict, say.
+      this.#report(queued.kind, error);
+      this.#answer(queued, verdicts.drop, {});
+    }
+  }
+
+  #accept(queued: Queued, { bytes, mark }: Verdict & { kind: 'accept' }): void {
+    const { layout } = this.#options;
+    const { packetMark, encrypted, direction } = queued;
+    const payload = bytes && { payload: bytes };
+    const state = mark === undefined ? undecidedState(queued) : stateFor(mark);
+    if (state !== undefined) {
+      const marked = verdictMark(layout, state, 0, packetMark);
+      this.#answer(queued, verdicts.repeat, { ...payload, mark: marked });
+      return;
+    }
+    if (encrypted) {
+      const passed = direction === 'out' ? queued.payloadBytes : payloadBytes(bytes ?? queued.bytes);
+      this.#options.counters.add(this.#slots.payload[direction], passed);
+    }
+    const cleared = clearedMark(layout, packetMark);
+    this.#answer(
+      queued,
+      verdicts.accept,
+      cleared === packetMark ? { ...payload } : { ...payload, mark: cleared },
+    );
+  }
+
+  #answer({ kind, id }: Queued, verdict: 0 | 1 | 4, options: { payload?: Uint8Array; mark?: number }): void {
+    this.#options.queues[kind].verdict(id, verdict, options);
+    this.#options.counters.add(this.#slots[kind][verdict === verdicts.drop ? 'drop' : 'accept']);
+  }
+
+  #inject(to: 'network' | 'kernel', bytes: Uint8Array): void {
+    const peer = isLinkLocal(bytes) ? linkLocalPeer(bytes, 'out') : undefined;
+    const ifindex = peer === undefined || to === 'kernel' ? undefined : this.#interfaces.get(peer);
+    const { sender, counters, log } = this.#options;
+    const sent = sender.send(bytes, ifindex);
+    counters.add(this.#slots.injected[to][sent ? 'sent' : 'failed']);
+    if (!sent) log('debug', 'a packet of our own could not be sent', { to, errno: sender.lastErrno });
+  }
+
+  #noteInterface({ bytes, direction }: Queued, descriptors: Uint32Array, at: number): void {
+    const peer = linkLocalPeer(bytes!, direction);
+    const ifindex = descriptors[at + (direction === 'in' ? descriptor.inIfindex : descriptor.outIfindex)]!;
+    this.#interfaces.delete(peer);
+    this.#interfaces.set(peer, ifindex);
+    if (this.#interfaces.size > MAX_LINK_LOCAL)
+      this.#interfaces.delete(this.#interfaces.keys().next().value!);
+  }
+
+  #flush(kind: QueueKind): void {
+    this.#options.queues[kind].flush();
+  }
+
+  #guard(where: 'timer' | 'administration', action: () => void): void {
+    try {
+      action();
+    } catch (error) {
+      this.#report(where, error);
+    }
+  }
+
+  #report(queue: QueueKind | 'timer' | 'administration', error: unknown): void {
+    const { counters, log } = this.#options;
+    const kind = error instanceof Error ? error.name : 'unknown';
+    counters.add(counters.slot('tcpcrypt_packet_errors_total', { queue, kind }));
+    const stack = error instanceof Error ? error.stack : String(error);
+    log('error', 'a packet could not be handled', { code: 'ERR_TCPCRYPT_INTERNAL', queue, error: stack });
+  }
+}
+
+/** Accepted without a decision: a SYN's connection is asked about again at its SYN-ACK. */
+function undecidedState({ syn }: Queued): Exclude<ConnectionState, 0> | undefined {
+  return syn ? ConnectionState.offered : undefined;
+}
+
+function stateFor(mark: ConnectionMark): Exclude<ConnectionState, 0> {
+  if (mark === 'tcpcrypt') return ConnectionState.tcpcrypt;
+  return mark === 'plain' ? ConnectionState.plain : ConnectionState.offered;
+}
+
+function countersOf(counters: Counters) {
+  const packets = (queue: QueueKind) => ({
+    accept: counters.slot('tcpcrypt_packets_total', { queue, verdict: 'accept' }),
+    drop: counters.slot('tcpcrypt_packets_total', { queue, verdict: 'drop' }),
+  });
+  const injected = (to: 'network' | 'kernel') => ({
+    sent: counters.slot('tcpcrypt_injected_packets_total', { to, result: 'sent' }),
+    failed: counters.slot('tcpcrypt_injected_packets_total', { to, result: 'failed' }),
+  });
+  const payload = (direction: Direction) => counters.slot('tcpcrypt_payload_bytes_total', { direction });
+  const latency = 'tcpcrypt_packet_latency_seconds';
+  return {
+    setup: packets('setup'),
+    data: packets('data'),
+    injected: { network: injected('network'), kernel: injected('kernel') },
+    payload: { in: payload('in'), out: payload('out') },
+    latency: counters.histogram(latency, bucketsOf(latency)),
+  };
+}

@@ -1,0 +1,192 @@
+/** The main thread's end of the packet thread: messages out with a wake-up, answers back by id. */
+import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
+import { TcpcryptError } from '../../errors/catalogue.ts';
+import type { PolicyDocument } from '../../policy/document.ts';
+import { wake } from '../nfqueue-bindings/index.ts';
+import type { TrustKey } from '../protocol/types.ts';
+import type { AppSupport, ConnectionInfo } from '../rewriter/types.ts';
+import { monotonicMs } from './clock.ts';
+import {
+  cells,
+  createCells,
+  type FromPacketThread,
+  type PacketThreadOptions,
+  type ToPacketThread,
+} from './messages.ts';
+import { CounterReader, createCounterMemory } from './shared-counters.ts';
+
+/** Without a sign of life for so long the packet thread counts as stuck. */
+const HEARTBEAT_LIMIT_MS = 5000;
+
+export interface PacketPortEvents {
+  readonly log: (message: FromPacketThread & { kind: 'log' }) => void;
+  /** The thread ended, or failed, without having been told to. */
+  readonly died: (error: TcpcryptError) => void;
+}
+
+interface Pending {
+  readonly found: (connections: readonly ConnectionInfo[]) => void;
+  readonly done: () => void;
+  readonly failed: (error: TcpcryptError) => void;
+}
+
+type Request<T> = T extends { readonly id: number } ? Omit<T, 'id'> : never;
+
+export class PacketPort {
+  readonly counters: CounterReader;
+  /** Connections that were taken back from a checkpoint. */
+  restored = 0;
+  readonly #worker: Worker;
+  readonly #port: MessagePort;
+  readonly #cells: Float64Array;
+  readonly #events: PacketPortEvents;
+  readonly #pending = new Map<number, Pending>();
+  readonly #ready = Promise.withResolvers<void>();
+  readonly #stopped = Promise.withResolvers<void>();
+  #stopping = false;
+  #wakeFd = -1;
+  #lastId = 0;
+
+  /** Starts the thread. Throws what keeps it from handling packets. */
+  static async start(options: PacketThreadOptions, events: PacketPortEvents): Promise<PacketPort> {
+    const port = new PacketPort(options, events);
+    await port.#ready.promise;
+    return port;
+  }
+
+  private constructor(options: PacketThreadOptions, events: PacketPortEvents) {
+    const counterMemory = createCounterMemory();
+    const cellMemory = createCells();
+    const { port1, port2 } = new MessageChannel();
+    this.counters = new CounterReader(counterMemory);
+    this.#cells = new Float64Array(cellMemory);
+    this.#port = port1;
+    this.#events = events;
+    this.#port.on('message', (message: FromPacketThread) => this.#receive(message));
+    this.#worker = new Worker(new URL('./packet-thread.ts', import.meta.url), {
+      workerData: { port: port2, counterMemory, cellMemory, options },
+      transferList: [port2],
+    });
+    this.#worker.on('error', (error) => this.#end(internal(String(error))));
+    this.#worker.on('exit', () => this.#end(internal('the packet thread ended')));
+  }
+
+  setPolicy(document: PolicyDocument): void {
+    this.#send({ kind: 'policy', document });
+  }
+
+  setTrustKeys(keys: readonly TrustKey[]): void {
+    this.#send({ kind: 'keys', keys });
+  }
+
+  /** Two dumps of `sockDiag`. */
+  reconcile(v4: Uint8Array, v6: Uint8Array): void {
+    this.#send({ kind: 'sockets', v4, v6 });
+  }
+
+  async setAppSupport(port: number, support: AppSupport): Promise<void> {
+    for await (const _ of this.#request({ kind: 'app-support', port, support }));
+  }
+
+  async flushSessionCache(): Promise<void> {
+    for await (const _ of this.#request({ kind: 'flush-cache' }));
+  }
+
+  /** All connections, or those with the ends given, in pieces as the packet thread finds time. */
+  connections(ends: { local?: string; remote?: string } = {}): AsyncIterable<readonly ConnectionInfo[]> {
+    return this.#request({ kind: 'list', ...ends });
+  }
+
+  /** No new connection is offered tcpcrypt any more. */
+  drain(): void {
+    this.#send({ kind: 'drain' });
+  }
+
+  /** Ends the thread; packets that the kernel still holds for it are dropped. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    this.#send({ kind: 'stop' });
+    await this.#stopped.promise;
+  }
+
+  set conntrackNearFull(nearFull: boolean) {
+    this.#cells[cells.conntrackNearFull] = nearFull ? 1 : 0;
+  }
+
+  get alive(): boolean {
+    return monotonicMs() - this.#cells[cells.heartbeatMs]! < HEARTBEAT_LIMIT_MS;
+  }
+
+  #send(message: ToPacketThread): void {
+    this.#port.postMessage(message);
+    wake(this.#wakeFd);
+  }
+
+  async *#request(request: Request<ToPacketThread>): AsyncGenerator<readonly ConnectionInfo[]> {
+    const id = ++this.#lastId;
+    const chunks: (readonly ConnectionInfo[])[] = [];
+    let next = Promise.withResolvers<void>();
+    let done = false;
+    let failure: TcpcryptError | undefined;
+    this.#pending.set(id, {
+      found: (connections) => {
+        chunks.push(connections);
+        next.resolve();
+      },
+      done: () => {
+        done = true;
+        next.resolve();
+      },
+      failed: (error) => {
+        failure = error;
+        next.resolve();
+      },
+    });
+    try {
+      this.#send({ ...request, id } as ToPacketThread);
+      for (;;) {
+        await next.promise;
+        next = Promise.withResolvers<void>();
+        yield* chunks.splice(0);
+        if (failure !== undefined) throw failure;
+        if (done) return;
+      }
+    } finally {
+      this.#pending.delete(id);
+    }
+  }
+
+  #receive(message: FromPacketThread): void {
+    switch (message.kind) {
+      case 'ready':
+        this.#wakeFd = message.wakeFd;
+        this.restored = message.restored;
+        return this.#ready.resolve();
+      case 'failed':
+        return this.#end(new TcpcryptError(message.code, message.message));
+      case 'series':
+        return this.counters.announced(message.series);
+      case 'log':
+        return this.#events.log(message);
+      case 'connections':
+        return this.#pending.get(message.id)?.found(message.connections);
+      case 'done':
+        return this.#pending.get(message.id)?.done();
+      case 'stopped':
+        return this.#end(internal('the packet thread has stopped'));
+    }
+  }
+
+  #end(error: TcpcryptError): void {
+    this.#ready.reject(error);
+    for (const pending of this.#pending.values()) pending.failed(error);
+    this.#port.close();
+    if (!this.#stopping && this.#wakeFd >= 0) this.#events.died(error);
+    this.#stopping = true;
+    this.#stopped.resolve();
+  }
+}
+
+function internal(message: string): TcpcryptError {
+  return new TcpcryptError('ERR_TCPCRYPT_INTERNAL', message);
+}

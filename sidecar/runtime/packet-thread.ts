@@ -1,0 +1,220 @@
+/**
+ * The packet thread: the kernel's queues, the rewriter and the checkpoint. It sleeps in native code, where no event
+ * of JavaScript runs, so the main thread posts a message and then wakes it; it looks for messages at each turn.
+ * It logs by message and counts in shared memory.
+ */
+import { randomBytes } from 'node:crypto';
+import { setImmediate } from 'node:timers/promises';
+import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { TcpcryptError } from '../../errors/catalogue.ts';
+import { markLayout } from '../../netfilter/marks.ts';
+import type { PolicyDocument } from '../../policy/document.ts';
+import { compilePolicy } from '../../policy/evaluate.ts';
+import { parseSockDiag, Queue, RawSender, sockDiag } from '../nfqueue-bindings/index.ts';
+import { Rewriter } from '../rewriter/rewriter.ts';
+import type { Policy, RewriterMachine, SocketInfo } from '../rewriter/types.ts';
+import { CheckpointLog, openStateDirectory } from './checkpoint.ts';
+import { monotonicMs } from './clock.ts';
+import { drainingPolicy } from './drain.ts';
+import { KeyLog } from './keylog.ts';
+import { Listings } from './listings.ts';
+import { cells, type FromPacketThread, type PacketThreadOptions, type ToPacketThread } from './messages.ts';
+import { prepareSeries } from './metrics.ts';
+import { createObserver, limitLog, type SendLog } from './observer.ts';
+import { PacketLoop } from './packet-loop.ts';
+import { createClassifier, parseBlocks } from './peers.ts';
+import { Counters } from './shared-counters.ts';
+
+export interface PacketThreadData {
+  readonly port: MessagePort;
+  readonly counterMemory: SharedArrayBuffer;
+  readonly cellMemory: SharedArrayBuffer;
+  readonly options: PacketThreadOptions;
+}
+
+/** Packets that the kernel keeps for a queue; held ones count. */
+const SETUP_QUEUE_PACKETS = 8192;
+const DATA_QUEUE_PACKETS = 16_384;
+/** Numbers that are not counted as they change are refreshed this often. */
+const IDLE_TURN_MS = 1000;
+/**
+ * After so long the thread goes once through its event loop: garbage collection leaves it tasks, which would
+ * otherwise pile up.
+ */
+const EVENT_LOOP_EVERY_MS = 1000;
+
+const { port, counterMemory, cellMemory, options } = workerData as PacketThreadData;
+const post = (message: FromPacketThread): void => port.postMessage(message);
+const log: SendLog = limitLog(
+  (level, message, fields) => post({ kind: 'log', level, message, fields }),
+  monotonicMs,
+);
+const counters = new Counters(counterMemory, (series) => post({ kind: 'series', series }));
+const shared = new Float64Array(cellMemory);
+
+try {
+  await run();
+} catch (error) {
+  const code = error instanceof TcpcryptError ? error.code : 'ERR_TCPCRYPT_INTERNAL';
+  const message = error instanceof TcpcryptError ? error.message : String((error as Error).stack ?? error);
+  post({ kind: 'failed', code, message });
+}
+
+async function run(): Promise<void> {
+  prepareSeries((name, labels) => counters.slot(name, labels));
+  if (options.stateDir !== undefined) openStateDirectory(options.stateDir);
+  // The queues first: whoever has bound them owns the state directory as well.
+  const common = { gso: false, maxLength: SETUP_QUEUE_PACKETS };
+  using setup = new Queue({ ...common, number: options.setupQueue, failOpen: !options.strict });
+  using data = new Queue({
+    ...common,
+    number: options.dataQueue,
+    failOpen: false,
+    maxLength: DATA_QUEUE_PACKETS,
+  });
+  using sender = new RawSender({ mark: options.injectMark });
+  const store = openStore();
+  const keyLog = options.keyLogFile === undefined ? undefined : new KeyLog(options.keyLogFile);
+  const observer = createObserver({
+    counters,
+    classify: createClassifier(parseBlocks(options.clusterCidrs), parseBlocks(options.nodeCidrs)),
+    log,
+    verbose: options.verbose,
+    keyLog,
+  });
+  const queues = [setup, data];
+  const loop = new PacketLoop({
+    queues: { setup, data },
+    wait: (timeoutMs) => Queue.wait(queues, timeoutMs),
+    sender,
+    createMachine: (output) =>
+      new Rewriter({
+        output,
+        observer,
+        policy: compilePolicy(options.policy),
+        random: randomBytes,
+        encodings: options.encodings,
+        trustKeys: options.trustKeys,
+        keyLog: keyLog !== undefined,
+        nearFull: () => shared[cells.conntrackNearFull] === 1,
+        ...(store && { store }),
+      }),
+    layout: markLayout(options.markMask, options.injectMark),
+    strict: options.strict,
+    counters,
+    log,
+    now: monotonicMs,
+  });
+
+  let restored = 0;
+  const records = store?.records() ?? new Map<string, Uint8Array>();
+  if (records.size > 0) {
+    loop.administer((machine) => {
+      restored = machine.restore([...records], kernelSockets(), monotonicMs());
+    });
+  }
+  beat(loop.machine);
+  post({ kind: 'ready', wakeFd: setup.wakeFd, restored });
+  await turn(loop);
+  store?.close();
+  keyLog?.close();
+  post({ kind: 'stopped' });
+}
+
+/** Turns until the main thread says stop. */
+async function turn(loop: PacketLoop): Promise<void> {
+  const administration = new Administration(loop);
+  let eventLoopDue = monotonicMs() + EVENT_LOOP_EVERY_MS;
+  let beatDue = 0;
+  while (!administration.stopped) {
+    loop.turn(administration.listings.busy ? 0 : IDLE_TURN_MS);
+    administration.takeMessages();
+    administration.listings.step(post);
+    const now = monotonicMs();
+    if (now >= beatDue) {
+      beat(loop.machine);
+      beatDue = now + IDLE_TURN_MS / 2;
+    }
+    if (now < eventLoopDue) continue;
+    await setImmediate();
+    eventLoopDue = now + EVENT_LOOP_EVERY_MS;
+  }
+}
+
+/** Shows that the thread is alive, and how much there is of what. */
+function beat(machine: RewriterMachine): void {
+  shared[cells.heartbeatMs] = monotonicMs();
+  const { setup, encrypted, plain, cachedSessions } = machine.counts();
+  for (const [state, count] of Object.entries({ setup, encrypted, plain })) {
+    counters.set(counters.slot('tcpcrypt_connections', { state }), count);
+  }
+  counters.set(counters.slot('tcpcrypt_session_cache_entries'), cachedSessions);
+}
+
+/** What the main thread asks for. */
+class Administration {
+  readonly listings: Listings;
+  stopped = false;
+  readonly #loop: PacketLoop;
+  #document: PolicyDocument = options.policy;
+  #draining = false;
+
+  constructor(loop: PacketLoop) {
+    this.#loop = loop;
+    this.listings = new Listings(() => loop.machine.connections());
+  }
+
+  takeMessages(): void {
+    for (;;) {
+      const received = receiveMessageOnPort(port);
+      if (received === undefined) return;
+      const message = received.message as ToPacketThread;
+      this.#loop.administer((machine) => this.#apply(message, machine));
+    }
+  }
+
+  #apply(message: ToPacketThread, machine: RewriterMachine): void {
+    switch (message.kind) {
+      case 'policy':
+        this.#document = message.document;
+        return machine.setPolicy(this.#policy());
+      case 'keys':
+        return machine.setTrustKeys(message.keys);
+      case 'sockets': {
+        const sockets = [...parseSockDiag(message.v4, 4), ...parseSockDiag(message.v6, 6)];
+        return machine.reconcile(sockets, monotonicMs());
+      }
+      case 'app-support':
+        machine.setAppSupport(message.port, message.support);
+        return post({ kind: 'done', id: message.id });
+      case 'flush-cache':
+        machine.flushSessionCache();
+        return post({ kind: 'done', id: message.id });
+      case 'list':
+        return this.listings.add(message);
+      case 'drain':
+        this.#draining = true;
+        return machine.setPolicy(this.#policy());
+      case 'stop':
+        this.stopped = true;
+    }
+  }
+
+  #policy(): Policy {
+    const policy = compilePolicy(this.#document);
+    return this.#draining ? drainingPolicy(policy) : policy;
+  }
+}
+
+function openStore(): CheckpointLog | undefined {
+  if (options.stateDir === undefined) return undefined;
+  const errors = counters.slot('tcpcrypt_checkpoint_errors_total');
+  return new CheckpointLog(options.stateDir, ({ code, message }) => {
+    counters.add(errors);
+    log('error', 'checkpoint', { code, error: message });
+  });
+}
+
+function kernelSockets(): SocketInfo[] {
+  return ([4, 6] as const).flatMap((family) => parseSockDiag(sockDiag({ family }), family));
+}

@@ -1,0 +1,100 @@
+/**
+ * Numbers that the packet thread counts and the main thread exports. They lie in shared memory, so counting
+ * is one addition and a scrape never stops the packet thread. A series (a metric with one set of labels)
+ * takes its slots when it is first used, and is then announced to the reader by message.
+ *
+ * One thread writes, any may read. Values are doubles, eight bytes aligned, which both supported
+ * architectures load and store whole.
+ */
+
+export type Labels = Readonly<Record<string, string>>;
+
+export interface Series {
+  readonly metric: string;
+  readonly labels: Labels;
+  /** The first of its slots. A histogram has one for each bucket, then sum and count. */
+  readonly slot: number;
+}
+
+const SLOTS = 16_384;
+/** Where series begin that find no room any more: counted, and never announced. The closed lists fill a tenth. */
+const SPILL = SLOTS - 64;
+
+export function createCounterMemory(): SharedArrayBuffer {
+  return new SharedArrayBuffer(SLOTS * Float64Array.BYTES_PER_ELEMENT);
+}
+
+/** The writing end. */
+export class Counters {
+  readonly #values: Float64Array;
+  readonly #announce: (series: Series) => void;
+  readonly #slots = new Map<string, number>();
+  #used = 0;
+
+  constructor(memory: SharedArrayBuffer, announce: (series: Series) => void) {
+    this.#values = new Float64Array(memory);
+    this.#announce = announce;
+  }
+
+  /** The first slot of a series. Who counts often looks it up once. Labels go in the order of the declaration. */
+  slot(metric: string, labels: Labels = {}, width = 1): number {
+    const key = JSON.stringify([metric, labels]);
+    const known = this.#slots.get(key);
+    if (known !== undefined) return known;
+    const full = this.#used + width > SPILL;
+    const slot = full ? SPILL : this.#used;
+    this.#slots.set(key, slot);
+    if (!full) {
+      this.#used += width;
+      this.#announce({ metric, labels, slot });
+    }
+    return slot;
+  }
+
+  add(slot: number, amount = 1): void {
+    this.#values[slot]! += amount;
+  }
+
+  set(slot: number, value: number): void {
+    this.#values[slot] = value;
+  }
+
+  /** A histogram with these upper bounds, ascending; the last bucket, without a bound, is added. */
+  histogram(metric: string, bounds: readonly number[], labels: Labels = {}): SharedHistogram {
+    const slot = this.slot(metric, labels, bounds.length + 3);
+    const observe = (value: number, times = 1): void => {
+      let bucket = 0;
+      while (bucket < bounds.length && value > bounds[bucket]!) bucket++;
+      this.add(slot + bucket, times);
+      this.add(slot + bounds.length + 1, value * times);
+      this.add(slot + bounds.length + 2, times);
+    };
+    return { observe };
+  }
+}
+
+export interface SharedHistogram {
+  observe(value: number, times?: number): void;
+}
+
+/** The reading end. */
+export class CounterReader {
+  readonly #values: Float64Array;
+  readonly #series = new Map<string, Series[]>();
+
+  constructor(memory: SharedArrayBuffer) {
+    this.#values = new Float64Array(memory);
+  }
+
+  announced(series: Series): void {
+    const list = this.#series.get(series.metric);
+    if (list === undefined) this.#series.set(series.metric, [series]);
+    else list.push(series);
+  }
+
+  /** Each series of a metric with its first `width` values. */
+  read(metric: string, width = 1): { labels: Labels; values: Float64Array }[] {
+    const list = this.#series.get(metric) ?? [];
+    return list.map(({ labels, slot }) => ({ labels, values: this.#values.slice(slot, slot + width) }));
+  }
+}

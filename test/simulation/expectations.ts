@@ -1,0 +1,68 @@
+/**
+ * What may be demanded of a connection in a given scenario, beyond what holds always: that it completes, and
+ * that it is encrypted. A demand is made only where no fault of the scenario can excuse a failure.
+ */
+
+import type { Connection } from './connection.ts';
+import type { Faults, Strip } from './path.ts';
+import type { HostPlan, Scenario } from './scenario.ts';
+
+/** A plain connection's bytes may be other than what was sent: nothing in TCP would notice. */
+export function tampers(scenario: Scenario): boolean {
+  return scenario.faults.ab.corrupt > 0 || scenario.faults.ba.corrupt > 0;
+}
+
+/** Whether stripping of this kind can stop a connection that is already bound. */
+function mayStopBound(strip: Strip | undefined): boolean {
+  if (strip === undefined || strip.which === 'syn') return false;
+  return strip.fromMs > 0 || (strip.probability < 1 && strip.probability > 0.2);
+}
+
+export function mustComplete(scenario: Scenario, connection: Connection): boolean {
+  const { a, b } = scenario.hosts;
+  const { ab, ba } = scenario.faults;
+  const { plan } = connection;
+  if (connection.excused || connection.refused) return false;
+  if (tampers(scenario) || mayStopBound(ab.strip) || mayStopBound(ba.strip)) return false;
+  if (plan.openerScript.end === 'abort' || plan.listenerScript.end === 'abort') return false;
+  if (a.mode === 'Strict' || b.mode === 'Strict' || a.authentication === 'Required') return false;
+  // A cookie is checked by the very segment that ends the handshake; any other is answered by a reset.
+  const cookies = [a, b].some((host) => host.cookies);
+  if (cookies && (!clean(ab) || !clean(ba) || scenario.attack !== undefined || ab.jitterMs + ba.jitterMs > 0)) return false;
+  const lossy = Math.max(ab.loss, ba.loss) > 0 || ab.strip !== undefined || ba.strip !== undefined;
+  if (lossy && connection.opener?.establishedAt === undefined) return false;
+  return true;
+}
+
+function clean(faults: Faults): boolean {
+  const random =
+    faults.loss +
+    faults.duplicate +
+    faults.reorder +
+    faults.split +
+    faults.merge +
+    faults.corrupt +
+    faults.damage;
+  return random === 0 && faults.strip === undefined && !faults.dropsUnknownSyn;
+}
+
+function willing(host: HostPlan): boolean {
+  return (
+    host.rewriter &&
+    host.mode !== 'Disabled' &&
+    host.authentication === 'Optional' &&
+    host.keyExchanges.includes(0x202)
+  );
+}
+
+export function mustEncrypt(scenario: Scenario, connection: Connection): boolean {
+  const { a, b } = scenario.hosts;
+  const { ab, ba } = scenario.faults;
+  if (!willing(a) || !willing(b) || !clean(ab) || !clean(ba)) return false;
+  const roundTrip =
+    ab.delayMs + ab.jitterMs + ba.delayMs + ba.jitterMs + 4 * (a.queueDelayMs + b.queueDelayMs);
+  if (roundTrip > 900 || scenario.restart !== undefined || scenario.attack !== undefined) return false;
+  const { plan } = connection;
+  if (plan.simultaneous || connection.excused) return false;
+  return plan.openerScript.end !== 'abort' && plan.listenerScript.end !== 'abort';
+}
