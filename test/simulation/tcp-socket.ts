@@ -236,7 +236,7 @@ export class TcpSocket {
   private armKeepalive(): void {
     const { clock } = this.host;
     const idle = this.settings.keepaliveMs;
-    this.idleTimer = clock.schedule(Math.max(this.lastHeard + idle, clock.now + idle / 8), () => {
+    this.idleTimer = clock.schedule(Math.max(this.lastHeard + idle, clock.now + Math.ceil(idle / 8)), () => {
       if (clock.now - this.lastHeard >= 2 * idle) {
         sendControl(this, true);
         this.end('timeout');
