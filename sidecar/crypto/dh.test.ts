@@ -211,6 +211,12 @@ describe('P-256 and P-521 points', () => {
     assert.equal(pair.agree(point(p)), 'invalid', 'the same point, not reduced');
   });
 
+  test('of the first byte of a P-521 scalar one bit counts', () => {
+    const low = `01${'11'.repeat(65)}`;
+    const pair = p521.generate(always(`ff${low.slice(2)}`));
+    assert.equal(hex(pair.share), hex(nobleP521.getPublicKey(bytes(low), false)));
+  });
+
   test('scalars out of range are drawn again, and a broken source of randomness is told', () => {
     const order = nobleP256.Point.CURVE().n.toString(16);
     const draws = [order, 'ff'.repeat(32), '00'.repeat(32), '11'.repeat(32)];

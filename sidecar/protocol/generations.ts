@@ -16,7 +16,24 @@ export interface Generation {
   readonly rx: Asm;
   /** Stream offset of the first byte that we send under it; undefined while we do not. */
   txStart: number | undefined;
+  /** The peer's bytes from this stream offset on are of this generation or a later one, as far as is known. */
+  rxFrom: number | undefined;
 }
+
+/** What a verified segment tells about generations. Offsets are on the wire. */
+export interface VerifiedSegment {
+  readonly labelled: boolean;
+  /** Where its data begin, or its number if it has none and stands at the end of what was seen. */
+  readonly from: number | undefined;
+  /** What it acknowledges of our stream, and the first byte that we have not sent. */
+  readonly ackOffset: number;
+  readonly nextOffset: number;
+  /** The peer's stream is whole below this. */
+  readonly received: number;
+}
+
+/** So many generations may be alive: one end may be slow to get its bytes through while the other re-keys. */
+const MAX_LIVE = 32;
 
 /** What a checkpoint keeps of a generation. */
 export interface GenerationRecord {
@@ -80,7 +97,14 @@ export class Generations {
   private push(number: number, masterKey: Uint8Array, txStart: number | undefined): Generation {
     const keys = directionKeys(masterKey);
     const [txKey, rxKey] = this.role === 'C' ? [keys.cs, keys.sc] : [keys.sc, keys.cs];
-    const generation = { number, masterKey, tx: this.suite.asm(txKey), rx: this.suite.asm(rxKey), txStart };
+    const generation = {
+      number,
+      masterKey,
+      tx: this.suite.asm(txKey),
+      rx: this.suite.asm(rxKey),
+      txStart,
+      rxFrom: undefined,
+    };
     erase(keys.cs, keys.sc);
     this.live.push(generation);
     return generation;
@@ -118,7 +142,7 @@ export class Generations {
 
   /** Whether a new generation may begin: both ends have settled on the present one. */
   get settled(): boolean {
-    return !this.labelling && this.rxNumber === this.txNumber;
+    return !this.labelling && this.rxNumber === this.txNumber && this.live.length < MAX_LIVE / 2;
   }
 
   /** Begins the next generation with the byte at `offset`, which nothing has been sent from yet. */
@@ -145,22 +169,21 @@ export class Generations {
     if (distance > 1) return undefined;
     const number = known + distance;
     if (number < this.live[0]!.number) return undefined;
+    if (!this.get(number) && this.live.length >= MAX_LIVE) return undefined;
     return this.derive(number);
   }
 
-  /**
-   * Takes note of a verified segment. `nextOffset` is the first byte that we have not sent, `ackOffset` what
-   * the segment acknowledges. Returns whether the set of generations changed, which a checkpoint must hold
-   * before anything more leaves.
-   */
-  verified(generation: Generation, labelled: boolean, ackOffset: number, nextOffset: number): boolean {
+  /** Takes note of a verified segment; returns whether a checkpoint must hold the change before anything leaves. */
+  verified(generation: Generation, segment: VerifiedSegment): boolean {
+    const { labelled, from, ackOffset } = segment;
     let changed = false;
+    if (from !== undefined) generation.rxFrom = Math.min(generation.rxFrom ?? from, from);
     if (generation.number > this.rxNumber) {
       this.rxNumber = generation.number;
       changed = true;
     }
     if (labelled && generation.number > this.txNumber) {
-      this.raise(generation.number, nextOffset, false);
+      this.raise(generation.number, segment.nextOffset, false);
       changed = true;
     }
     if (this.labelling && generation.number === this.txNumber) {
@@ -170,17 +193,20 @@ export class Generations {
         changed = true;
       }
     }
-    if (!labelled) changed = this.prune(generation.number, ackOffset) || changed;
-    return changed;
+    return this.prune(segment.received, ackOffset) || changed;
   }
 
-  /** Drops what neither end needs: the peer has left it, and all that we sent under it is acknowledged. */
-  private prune(peerNumber: number, ackOffset: number): boolean {
+  /**
+   * Drops what neither end needs: all that we sent under it is acknowledged, and all that the peer sent under
+   * it has been received, for the stream is whole up to bytes of a later generation. (wire.md drops receive keys
+   * when the peer stops labelling, but then the peer may still have older bytes to repeat.)
+   */
+  private prune(received: number, ackOffset: number): boolean {
     let changed = false;
-    while (this.live.length > 1) {
-      const [oldest, next] = this.live;
-      if (oldest!.number >= peerNumber || oldest!.number >= this.txNumber) break;
-      if (next!.txStart === undefined || next!.txStart > ackOffset) break;
+    while (this.live.length > 1 && this.live[0]!.number < this.txNumber) {
+      const later = this.live.slice(1);
+      if (later[0]!.txStart === undefined || later[0]!.txStart > ackOffset) break;
+      if (!later.some(({ rxFrom }) => rxFrom !== undefined && rxFrom <= received)) break;
       this.destroyGeneration(this.live.shift()!);
       changed = true;
     }

@@ -144,8 +144,13 @@ export function open(rw: Rewriter, c: Connection, p: Packet): Verified | undefin
   const { generations } = c.secured!;
   const label = crypt.list.find((each) => each.opcode === REKEY)?.data[0];
   const generation = generations.forReceived(label);
-  if (!generation) return undefined;
   const payload = payloadOf(p);
+  const received = toWire(c.kernelAck, c.rxDelta);
+  if (!generation) {
+    // Of a generation that is over: the peer repeats it because our acknowledgement was lost.
+    if (offset + payload.length <= received && c.template) rw.toNetwork(sealOwn(rw, c, []));
+    return undefined;
+  }
   // SACK edges of the peer's refer to our stream.
   const assoc = associatedData(p, offset, c.isnLocal, rw.encodings);
   if (!equalTags(generation.rx.tag(payload, assoc, ackOffset), options.mac)) {
@@ -157,7 +162,13 @@ export function open(rw: Rewriter, c: Connection, p: Packet): Verified | undefin
   const txNumber = generations.txNumber;
   if (options.timestamps) c.tsEcho = options.timestamps.val;
   if (ackOffset <= c.txNext && ackOffset > c.txAcked) c.txAcked = ackOffset;
-  const changed = generations.verified(generation, label !== undefined, c.txAcked, c.txNext);
+  const changed = generations.verified(generation, {
+    labelled: label !== undefined,
+    from: payload.length || offset >= c.rxNext ? offset : undefined,
+    ackOffset: c.txAcked,
+    nextOffset: c.txNext,
+    received,
+  });
   if (generations.txNumber !== txNumber) {
     c.generationSince = rw.now;
     rw.observer.rekeyed('in');

@@ -130,7 +130,8 @@ export class Rewriter implements RewriterMachine {
       case undefined:
         return this.unknown(p, 'out', token, mark);
       case 'syn_sent':
-        return flags & RST ? endInSetup(this, c!, p, token) : this.pass(token);
+        // An RST is the answer to somebody's stray segment; the SYN is repeated all the same.
+        return this.pass(token);
       case 'c_mode':
         return sendInCMode(this, c!, p, token);
       case 'listen':

@@ -104,7 +104,8 @@ export function receiveSyn(rw: Rewriter, c: Connection | undefined, p: Packet, t
   const offered = c && c.phase !== 'plain' ? undefined : 'offered';
   const known = rw.syns.get(identity.key);
   if (known && known.isn === seqNumber(p)) {
-    known.offered = !!view.crypt;
+    // Another offer under the same number is not mixed with the first.
+    known.offered = !!view.crypt && Buffer.compare(bodyOf(view), known.body) === 0;
     return rw.pass(token, rw.withoutOurOptions(p, rw.clampMss(p, known.mss)), offered);
   }
   const why = whyNotAccepted(rw, identity.peer, identity.decision.mode, p, view);

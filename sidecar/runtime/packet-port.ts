@@ -13,7 +13,7 @@ import {
   type PacketThreadOptions,
   type ToPacketThread,
 } from './messages.ts';
-import { CounterReader, createCounterMemory } from './shared-counters.ts';
+import type { CounterReader } from './shared-counters.ts';
 
 /** Without a sign of life for so long the packet thread counts as stuck. */
 const HEARTBEAT_LIMIT_MS = 5000;
@@ -33,12 +33,12 @@ interface Pending {
 type Request<T> = T extends { readonly id: number } ? Omit<T, 'id'> : never;
 
 export class PacketPort {
-  readonly counters: CounterReader;
   /** Connections that were taken back from a checkpoint. */
   restored = 0;
   readonly #worker: Worker;
   readonly #port: MessagePort;
   readonly #cells: Float64Array;
+  readonly #counters: CounterReader;
   readonly #events: PacketPortEvents;
   readonly #pending = new Map<number, Pending>();
   readonly #ready = Promise.withResolvers<void>();
@@ -48,23 +48,26 @@ export class PacketPort {
   #lastId = 0;
 
   /** Starts the thread. Throws what keeps it from handling packets. */
-  static async start(options: PacketThreadOptions, events: PacketPortEvents): Promise<PacketPort> {
-    const port = new PacketPort(options, events);
+  static async start(
+    options: PacketThreadOptions,
+    counters: CounterReader,
+    events: PacketPortEvents,
+  ): Promise<PacketPort> {
+    const port = new PacketPort(options, counters, events);
     await port.#ready.promise;
     return port;
   }
 
-  private constructor(options: PacketThreadOptions, events: PacketPortEvents) {
-    const counterMemory = createCounterMemory();
+  private constructor(options: PacketThreadOptions, counters: CounterReader, events: PacketPortEvents) {
     const cellMemory = createCells();
     const { port1, port2 } = new MessageChannel();
-    this.counters = new CounterReader(counterMemory);
+    this.#counters = counters;
     this.#cells = new Float64Array(cellMemory);
     this.#port = port1;
     this.#events = events;
     this.#port.on('message', (message: FromPacketThread) => this.#receive(message));
     this.#worker = new Worker(new URL('./packet-thread.ts', import.meta.url), {
-      workerData: { port: port2, counterMemory, cellMemory, options },
+      workerData: { port: port2, counterMemory: counters.memory, cellMemory, options },
       transferList: [port2],
     });
     this.#worker.on('error', (error) => this.#end(internal(String(error))));
@@ -165,7 +168,7 @@ export class PacketPort {
       case 'failed':
         return this.#end(new TcpcryptError(message.code, message.message));
       case 'series':
-        return this.counters.announced(message.series);
+        return this.#counters.announced(message.series);
       case 'log':
         return this.#events.log(message);
       case 'connections':

@@ -20,7 +20,7 @@ const SLOTS = 16_384;
 /** Where series begin that find no room any more: counted, and never announced. The closed lists fill a tenth. */
 const SPILL = SLOTS - 64;
 
-export function createCounterMemory(): SharedArrayBuffer {
+function createCounterMemory(): SharedArrayBuffer {
   return new SharedArrayBuffer(SLOTS * Float64Array.BYTES_PER_ELEMENT);
 }
 
@@ -79,12 +79,9 @@ export interface SharedHistogram {
 
 /** The reading end. */
 export class CounterReader {
-  readonly #values: Float64Array;
+  readonly memory = createCounterMemory();
+  readonly #values = new Float64Array(this.memory);
   readonly #series = new Map<string, Series[]>();
-
-  constructor(memory: SharedArrayBuffer) {
-    this.#values = new Float64Array(memory);
-  }
 
   announced(series: Series): void {
     const list = this.#series.get(series.metric);

@@ -369,6 +369,8 @@ for (const variant of ['nft', 'legacy'] as const) {
     assert.equal(await client.say('hello'), 'hello');
     await first.quiet();
     assert.equal(first.count('setup', 'SA'), 1);
+    const data = first.seen.filter((seen) => seen.kind === 'data');
+    assert.ok(data.length > 0 && data.every((seen) => seen.state === 'tcpcrypt'));
     assert.equal(tracked(lab.a)[0]?.state, tcpcrypt);
     await first.stop();
     assert.equal(await client.say('meanwhile', STALL_MS), undefined);

@@ -28,7 +28,8 @@ export function mustComplete(scenario: Scenario, connection: Connection): boolea
   if (a.mode === 'Strict' || b.mode === 'Strict' || a.authentication === 'Required') return false;
   // A cookie is checked by the very segment that ends the handshake; any other is answered by a reset.
   const cookies = [a, b].some((host) => host.cookies);
-  if (cookies && (!clean(ab) || !clean(ba) || scenario.attack !== undefined || ab.jitterMs + ba.jitterMs > 0)) return false;
+  if (cookies && (!clean(ab) || !clean(ba) || scenario.attack !== undefined || ab.jitterMs + ba.jitterMs > 0))
+    return false;
   const lossy = Math.max(ab.loss, ba.loss) > 0 || ab.strip !== undefined || ba.strip !== undefined;
   if (lossy && connection.opener?.establishedAt === undefined) return false;
   return true;

@@ -1,6 +1,7 @@
 /**
- * A host: model TCP above, packet filter and rewriter below. The filter is architecture.md's table: marks per
- * connection, a queue that is passed by (setup) or that drops (data) while no rewriter listens.
+ * A host: model TCP above, packet filter and rewriter below. The filter does what `netfilter/rules.ts` and
+ * `sidecar/runtime/packet-loop.ts` do together: marks per connection, a setup queue that is passed by and a
+ * data queue that drops while no rewriter listens.
  */
 
 import type {
@@ -23,6 +24,15 @@ export interface HostEvents {
   broken(property: string, detail: string): void;
 }
 
+/** A packet that waits for its verdict. */
+interface Queued {
+  readonly direction: Direction;
+  readonly bytes: Uint8Array;
+  readonly setup: boolean;
+  readonly mark: ConnectionMark;
+  readonly entry: Entry | undefined;
+}
+
 interface Entry {
   mark: ConnectionMark;
   fins: Set<Direction>;
@@ -34,7 +44,7 @@ export class FilteredHost implements Output {
   machine: RewriterMachine | undefined;
   /** The rewriter's process is not there. */
   down = false;
-  readonly pending = new Map<number, { direction: Direction; bytes: Uint8Array; name: string }>();
+  readonly pending = new Map<number, Queued>();
   private readonly entries = new Map<string, Entry>();
   private token = 0;
   private timer: Timer | undefined;
@@ -46,12 +56,20 @@ export class FilteredHost implements Output {
   private readonly kinds: ReadonlySet<number>;
   /** A packet waits so long in the queue: its mark, and what the kernel knew, are that old. */
   private readonly queueDelayMs: number;
+  private readonly strict: boolean;
   private readonly events: HostEvents;
 
-  constructor(clock: Clock, kinds: ReadonlySet<number>, queueDelayMs: number, events: HostEvents) {
+  constructor(
+    clock: Clock,
+    kinds: ReadonlySet<number>,
+    queueDelayMs: number,
+    strict: boolean,
+    events: HostEvents,
+  ) {
     this.clock = clock;
     this.kinds = kinds;
     this.queueDelayMs = queueDelayMs;
+    this.strict = strict;
     this.events = events;
   }
 
@@ -72,37 +90,46 @@ export class FilteredHost implements Output {
       return;
     }
     const segment = decode(bytes);
-    // A damaged segment has no entry in conntrack: its mark is none.
-    const name = typeof segment === 'string' ? '' : nameOf(direction, segment);
-    const entry = typeof segment === 'string' ? undefined : this.entryOf(direction, segment, name);
-    const mark = entry?.mark ?? 'none';
-    const syn = typeof segment !== 'string' && (segment.flags & SYN) !== 0;
-    const ours =
-      typeof segment !== 'string' &&
-      listOptions(segment.options).some((option) => this.kinds.has(option.kind));
-    if (mark === 'plain' && !ours) {
-      this.forward(direction, bytes);
+    if (typeof segment === 'string') {
+      // conntrack has no entry for a damaged segment: it goes to the data queue without state.
+      this.enqueue(direction, bytes, { setup: false, mark: 'none', entry: undefined });
       return;
     }
+    const entry = this.entryOf(direction, segment);
+    const syn = (segment.flags & SYN) !== 0;
+    const ours = listOptions(segment.options).some((option) => this.kinds.has(option.kind));
+    if (entry.mark === 'tcpcrypt') {
+      this.enqueue(direction, bytes, { setup: false, mark: 'tcpcrypt', entry });
+    } else if (syn && entry.mark !== 'plain') {
+      if (!this.strict) entry.mark = 'plain';
+      this.enqueue(direction, bytes, { setup: true, mark: 'none', entry });
+    } else if (entry.mark === 'none') {
+      this.enqueue(direction, bytes, { setup: false, mark: 'none', entry });
+    } else if (ours && !syn) {
+      this.enqueue(direction, bytes, { setup: false, mark: 'plain', entry });
+    } else {
+      this.forward(direction, bytes);
+    }
+  }
+
+  private enqueue(direction: Direction, bytes: Uint8Array, how: Omit<Queued, 'direction' | 'bytes'>): void {
     if (this.down) {
-      if (mark === 'plain' || (mark === 'none' && syn)) {
-        if (entry !== undefined) entry.mark = 'plain';
-        this.forward(direction, bytes);
-      }
+      if (how.setup && !this.strict) this.forward(direction, bytes);
       return;
     }
     const token = ++this.token;
-    this.pending.set(token, { direction, bytes: bytes.slice(), name });
+    this.pending.set(token, { direction, bytes: bytes.slice(), ...how });
     const handle = (): void => {
       if (!this.pending.has(token)) return;
-      this.events.queued(direction, bytes, mark);
-      this.call((machine) => machine.handle(direction, bytes.slice(), token, mark, this.clock.now));
+      this.events.queued(direction, bytes, how.mark);
+      this.call((machine) => machine.handle(direction, bytes.slice(), token, how.mark, this.clock.now));
     };
     if (this.queueDelayMs === 0) handle();
     else this.clock.after(this.queueDelayMs, handle);
   }
 
-  private entryOf(direction: Direction, segment: Segment, name: string): Entry {
+  private entryOf(direction: Direction, segment: Segment): Entry {
+    const name = nameOf(direction, segment);
     let entry = this.entries.get(name);
     const begins = (segment.flags & (SYN | ACK | RST)) === SYN;
     if (entry === undefined || (begins && (entry.reset || entry.fins.size === 2))) {
@@ -135,8 +162,10 @@ export class FilteredHost implements Output {
     }
     this.pending.delete(token);
     if (verdict.kind === 'drop') return;
-    const entry = this.entries.get(packet.name);
-    if (entry !== undefined && verdict.mark !== undefined) entry.mark = verdict.mark;
+    // Undecided, a SYN's connection is asked about again at its SYN-ACK.
+    const mark = verdict.mark ?? (packet.setup ? 'offered' : undefined);
+    if (packet.entry !== undefined && mark !== undefined)
+      packet.entry.mark = mark === 'none' ? 'offered' : mark;
     this.later(packet.direction, verdict.bytes === undefined ? packet.bytes : verdict.bytes.slice());
   }
 

@@ -8,7 +8,12 @@ import { type RunResult, World } from './world.ts';
 export type Amend = (scenario: Scenario) => Scenario;
 
 /** `amend` changes the drawn scenario, for tests of the harness. */
-export function runSeed(seed: number, factory: MachineFactory, trace: Trace = silent, amend?: Amend): RunResult {
+export function runSeed(
+  seed: number,
+  factory: MachineFactory,
+  trace: Trace = silent,
+  amend?: Amend,
+): RunResult {
   const drawn = drawScenario(seed);
   const scenario = amend === undefined ? drawn : amend(drawn);
   const world = new World(scenario, factory, trace);

@@ -84,7 +84,7 @@ export class World {
     const plan = scenario.hosts[name];
     const random = this.random.fork(name);
     const kinds = new Set(plan.legacy ? [69, 70] : [253]);
-    const filter = new FilteredHost(clock, kinds, plan.queueDelayMs, {
+    const filter = new FilteredHost(clock, kinds, plan.queueDelayMs, plan.mode === 'Strict', {
       leaves: (bytes) => this.leaves(name, bytes),
       enters: (bytes) => {
         this.trace.packet(clock.now, `   ${name} kernel <-`, bytes);

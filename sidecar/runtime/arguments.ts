@@ -1,0 +1,217 @@
+/** The command line, parsed and checked: what comes out of here can be used as it is. */
+import { type ParseArgsOptionsConfig, parseArgs } from 'node:util';
+import { TcpcryptError } from '../../errors/catalogue.ts';
+import { markLayout } from '../../netfilter/marks.ts';
+import type { PortRange, RuleOptions } from '../../netfilter/rules.ts';
+import { type Command, type CommandName, commands, generalHelp, helpFor } from './commands.ts';
+import { type LogLevel, logLevels } from './log.ts';
+import type { ListenAddress } from './metrics-server.ts';
+import { parseBlocks } from './peers.ts';
+
+export interface RunOptions {
+  readonly policyFile: string | undefined;
+  readonly keysFile: string | undefined;
+  readonly stateDir: string | undefined;
+  readonly apiSocket: string | undefined;
+  readonly controlSocket: string | undefined;
+  readonly metricsListen: ListenAddress | undefined;
+  readonly installRules: boolean;
+  readonly graceMs: number;
+  readonly clusterCidrs: readonly string[];
+  readonly nodeCidrs: readonly string[];
+  readonly encoding: 'experimental' | 'legacy';
+  readonly rules: RuleOptions & { readonly mask: number; readonly injectMark: number };
+  readonly reconcileMs: number;
+}
+
+export type Invocation =
+  | { readonly kind: 'print'; readonly text: string }
+  | { readonly kind: 'version' }
+  | { readonly kind: 'run'; readonly logLevel: LogLevel; readonly options: RunOptions }
+  | {
+      readonly kind: 'rules';
+      readonly action: 'install' | 'verify' | 'remove';
+      readonly logLevel: LogLevel;
+      readonly rules: RuleOptions | undefined;
+    }
+  | {
+      readonly kind: 'connections';
+      readonly apiSocket: string;
+      readonly json: boolean;
+      readonly watch: boolean;
+    }
+  | {
+      readonly kind: 'session-id';
+      readonly apiSocket: string;
+      readonly local: string;
+      readonly remote: string;
+    }
+  | { readonly kind: 'metrics'; readonly apiSocket: string };
+
+type Values = Readonly<Record<string, string | boolean | readonly string[] | undefined>>;
+
+/** Throws ERR_TCPCRYPT_USAGE. */
+export function parseArguments(args: readonly string[]): Invocation {
+  const words = args.findIndex((arg) => arg.startsWith('-'));
+  const leading = words < 0 ? args : args.slice(0, words);
+  const name = (['rules'].includes(leading[0] ?? '') ? leading.slice(0, 2) : leading.slice(0, 1)).join(' ');
+  if (name === '' || (name === 'rules' && args.includes('--help'))) {
+    if (args.includes('--help')) return { kind: 'print', text: generalHelp() };
+    if (args.includes('--version')) return { kind: 'version' };
+    throw usage('no command; see tcpcrypt --help');
+  }
+  if (!(name in commands)) throw usage(`${name} is no command; see tcpcrypt --help`);
+  const command: Command = commands[name as CommandName];
+  const { values, positionals } = parse(command, args.slice(name.split(' ').length));
+  if (values['help'] === true) return { kind: 'print', text: helpFor(command) };
+  if (values['version'] === true) return { kind: 'version' };
+  if (positionals.length !== command.positionals.length) {
+    const expected = command.positionals.length === 0 ? 'no arguments' : command.positionals.join(' and ');
+    throw usage(`${name} takes ${expected}; see tcpcrypt ${name} --help`);
+  }
+  return invocation(name as CommandName, values, positionals);
+}
+
+function invocation(name: CommandName, values: Values, positionals: readonly string[]): Invocation {
+  const logLevel = oneOf('log-level', text(values, 'log-level'), logLevels);
+  switch (name) {
+    case 'run':
+      return { kind: 'run', logLevel, options: runOptions(values) };
+    case 'rules install':
+      return { kind: 'rules', action: 'install', logLevel, rules: ruleOptions(values) };
+    case 'rules verify':
+      return { kind: 'rules', action: 'verify', logLevel, rules: ruleOptions(values) };
+    case 'rules remove':
+      return { kind: 'rules', action: 'remove', logLevel, rules: undefined };
+    case 'connections':
+      return {
+        kind: 'connections',
+        apiSocket: text(values, 'api-socket'),
+        json: values['json'] === true,
+        watch: values['watch'] === true,
+      };
+    case 'session-id': {
+      const [local, remote] = positionals as [string, string];
+      return { kind: 'session-id', apiSocket: text(values, 'api-socket'), local, remote };
+    }
+    case 'metrics':
+      return { kind: 'metrics', apiSocket: text(values, 'api-socket') };
+  }
+}
+
+function parse(command: Command, args: readonly string[]): { values: Values; positionals: string[] } {
+  const options: ParseArgsOptionsConfig = Object.fromEntries(
+    Object.entries(command.options).map(([name, { type, multiple, default: otherwise }]) => [
+      name,
+      { type, ...(multiple && { multiple }), ...(otherwise !== undefined && { default: otherwise }) },
+    ]),
+  );
+  try {
+    const { values, positionals } = parseArgs({ args: [...args], options, allowPositionals: true });
+    return { values: values as Values, positionals };
+  } catch (error) {
+    throw usage(`${(error as Error).message}; see tcpcrypt ${command.name} --help`);
+  }
+}
+
+function runOptions(values: Values): RunOptions {
+  const rules = ruleOptions(values);
+  parseBlocks([...list(values, 'cluster-cidr'), ...list(values, 'node-cidr')]);
+  return {
+    policyFile: optional(values, 'policy'),
+    keysFile: optional(values, 'keys'),
+    stateDir: optional(values, 'state-dir'),
+    apiSocket: unlessNone(text(values, 'api-socket')),
+    controlSocket: optional(values, 'control-socket'),
+    metricsListen: listenAddress(text(values, 'metrics-listen')),
+    installRules: values['install-rules'] === true,
+    graceMs: seconds(values, 'grace') * 1000,
+    clusterCidrs: list(values, 'cluster-cidr'),
+    nodeCidrs: list(values, 'node-cidr'),
+    encoding: oneOf('encoding', text(values, 'encoding'), ['experimental', 'legacy']),
+    rules,
+    reconcileMs: Math.max(10, seconds(values, 'reconcile-interval') * 1000),
+  };
+}
+
+function ruleOptions(values: Values): RunOptions['rules'] {
+  const first = integer('first-queue', text(values, 'first-queue'), 0, 0xffff - 2);
+  const mask = integer('mark-mask', text(values, 'mark-mask'), 1, 0xffffffff);
+  const injectMark = integer('inject-mark', text(values, 'inject-mark'), 1, 0xffffffff);
+  markLayout(mask, injectMark);
+  const encoding = oneOf('encoding', text(values, 'encoding'), ['experimental', 'legacy']);
+  const cidrs = list(values, 'exclude-cidr');
+  parseBlocks(cidrs);
+  return {
+    mask,
+    injectMark,
+    setupQueues: { first, count: 1 },
+    dataQueues: { first: first + 1, count: 1 },
+    superSegmentQueues: { first: first + 2, count: 1 },
+    strict: values['strict'] === true,
+    dataWhenNoState: values['new-namespace'] === true,
+    optionKinds: encoding === 'legacy' ? [253, 69, 70] : [253],
+    excludePorts: list(values, 'exclude-port').map(portRange),
+    excludeCidrs: cidrs,
+  };
+}
+
+/** `10.0.0.1:80`, `[::]:80`, `:80` (every address), or `none`. */
+function listenAddress(value: string): ListenAddress | undefined {
+  if (value === 'none') return undefined;
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]*)):(\d{1,5})$/.exec(value);
+  const port = Number(match?.[3]);
+  if (match === null || port > 65_535) throw usage(`--metrics-listen ${value} is not ADDR:PORT or none`);
+  return { host: match[1] ?? (match[2] || '::'), port };
+}
+
+function portRange(value: string): PortRange {
+  const match = /^(\d{1,5})(?:[:-](\d{1,5}))?$/.exec(value);
+  const port = Number(match?.[1]);
+  const endPort = Number(match?.[2] ?? port);
+  if (match === null || port < 1 || endPort < port || endPort > 65_535) {
+    throw usage(`--exclude-port ${value} is not PORT or PORT:END`);
+  }
+  return { port, endPort };
+}
+
+function seconds(values: Values, name: string): number {
+  const value = text(values, name);
+  if (!/^\d{1,6}(\.\d{1,3})?$/.test(value)) throw usage(`--${name} ${value} is not a number of seconds`);
+  return Number(value);
+}
+
+function integer(name: string, value: string, min: number, max: number): number {
+  const number = /^(\d+|0x[0-9a-fA-F]+)$/.test(value) ? Number(value) : Number.NaN;
+  if (!(number >= min && number <= max))
+    throw usage(`--${name} ${value} is not a number from ${min} to ${max}`);
+  return number;
+}
+
+function oneOf<T extends string>(name: string, value: string, known: readonly T[]): T {
+  const found = known.find((each) => each === value);
+  if (found === undefined) throw usage(`--${name} ${value} is not one of ${known.join(', ')}`);
+  return found;
+}
+
+function text(values: Values, name: string): string {
+  return values[name] as string;
+}
+
+function optional(values: Values, name: string): string | undefined {
+  const value = values[name] as string | undefined;
+  if (value === '') throw usage(`--${name} is empty`);
+  return value;
+}
+
+function unlessNone(value: string): string | undefined {
+  return value === 'none' ? undefined : value;
+}
+
+function list(values: Values, name: string): readonly string[] {
+  return (values[name] as readonly string[] | undefined) ?? [];
+}
+
+function usage(message: string): TcpcryptError {
+  return new TcpcryptError('ERR_TCPCRYPT_USAGE', message);
+}

@@ -1,0 +1,56 @@
+/** The metrics' port: `/metrics`, `/healthz` (packets are handled) and `/readyz` (and new connections are taken). */
+import { once } from 'node:events';
+import type { Server } from 'node:http';
+import { createLimitedServer, HttpProblem, send } from './http.ts';
+
+export interface MetricsSource {
+  text(): Promise<string>;
+  healthy(): boolean;
+  ready(): boolean;
+}
+
+export interface ListenAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+const MAX_CLIENTS = 32;
+
+export function createMetricsServer(source: MetricsSource, failed: (error: unknown) => void): Server {
+  return createLimitedServer(
+    async (request, response) => {
+      if (request.method !== 'GET' && request.method !== 'HEAD') {
+        throw new HttpProblem(405, 'only GET', { allow: 'GET, HEAD' });
+      }
+      const { pathname } = new URL(request.url ?? '/', 'http://localhost');
+      switch (pathname) {
+        case '/metrics':
+          return send(response, 200, 'text/plain; version=0.0.4; charset=utf-8', await source.text());
+        case '/healthz':
+          return state(source.healthy());
+        case '/readyz':
+          return state(source.healthy() && source.ready());
+        default:
+          throw new HttpProblem(404, `there is no ${pathname}`);
+      }
+      function state(good: boolean): void {
+        if (!good) throw new HttpProblem(503, 'packets are not handled');
+        send(response, 200, 'text/plain', 'ok\n');
+      }
+    },
+    MAX_CLIENTS,
+    failed,
+  );
+}
+
+/** Listens; where the machine has no IPv6 and the address is its wildcard, on IPv4's. Rejects if it cannot. */
+export async function listenOnPort(server: Server, { host, port }: ListenAddress): Promise<void> {
+  try {
+    server.listen(port, host);
+    await once(server, 'listening');
+  } catch (error) {
+    const noIpv6 = ['EAFNOSUPPORT', 'EADDRNOTAVAIL'].includes((error as NodeJS.ErrnoException).code ?? '');
+    if (!noIpv6 || host !== '::') throw error;
+    await listenOnPort(server, { host: '0.0.0.0', port });
+  }
+}

@@ -1,0 +1,244 @@
+/**
+ * `tcpcrypt run`: puts the process together. Packets are the packet thread's (packet-thread.ts); everything else, which
+ * may take its time, is here: settings, the API, metrics, the list of sockets, the log, the end.
+ */
+import { once } from 'node:events';
+import type { Server } from 'node:http';
+import { TcpcryptError } from '../../errors/catalogue.ts';
+import { RULE_LAYOUT } from '../../netfilter/rules.ts';
+import { parseSockDiag, sockDiag } from '../nfqueue-bindings/index.ts';
+import type { SocketInfo } from '../rewriter/types.ts';
+import { abortSockets, type Ends } from './abort.ts';
+import { type Backend, createApi } from './api.ts';
+import type { RunOptions } from './arguments.ts';
+import { openStateDirectory } from './checkpoint.ts';
+import { untilFinished } from './drain.ts';
+import { isConntrackNearFull, queueDrops } from './kernel-state.ts';
+import { keyLogVariable } from './keylog.ts';
+import { errorFields, type Logger } from './log.ts';
+import { Metrics } from './metrics.ts';
+import { createMetricsServer, type ListenAddress, listenOnPort } from './metrics-server.ts';
+import { PacketPort } from './packet-port.ts';
+import { requireCapabilities } from './privileges.ts';
+import { installRules, removeRules } from './rules.ts';
+import { Settings } from './settings.ts';
+import { CounterReader } from './shared-counters.ts';
+import { listenOnPath } from './unix-socket.ts';
+import { policySchema, version } from './version.ts';
+
+const APPLICATION_SOCKET_MODE = 0o666;
+const CONTROL_SOCKET_MODE = 0o600;
+const WATCH_CONNTRACK_MS = 1000;
+const LISTEN_AGAIN_MS = 30_000;
+
+/** Runs until a signal or a failure. Throws what kept it from running. */
+export async function run(options: RunOptions, log: Logger): Promise<void> {
+  requireCapabilities();
+  const stop = stopSignals();
+  const reader = new CounterReader();
+  const metrics = new Metrics(reader);
+  if (options.stateDir !== undefined) openStateDirectory(options.stateDir);
+  const settings = new Settings({ ...options, log, metrics });
+  const keyLogFile = process.env[keyLogVariable] || undefined;
+  metrics.set('tcpcrypt_keylog_enabled', {}, keyLogFile === undefined ? 0 : 1);
+  metrics.set('tcpcrypt_build_info', { version, node: process.version }, 1);
+  if (keyLogFile !== undefined) {
+    log.warn({ file: keyLogFile }, 'the secrets of all connections are written to the key log');
+  }
+
+  const died = Promise.withResolvers<never>();
+  died.promise.catch(() => {});
+  const packets = await PacketPort.start(
+    {
+      ...packetOptions(options),
+      keyLogFile,
+      policy: settings.policy,
+      trustKeys: settings.trustKeys,
+      verbose: log.isLevelEnabled('debug'),
+    },
+    reader,
+    {
+      log: ({ level, message, fields }) => log[level](fields, message),
+      died: died.reject,
+    },
+  );
+  let draining = false;
+  const backend: Backend = {
+    connections: (ends) => packets.connections(ends),
+    setAppSupport: (port, support) => packets.setAppSupport(port, support),
+    flushSessionCache: () => packets.flushSessionCache(),
+    healthy: () => packets.alive,
+    metrics: async () => {
+      metrics.replace('tcpcrypt_queue_dropped_packets_total', dropsByQueue(options));
+      return await metrics.text();
+    },
+    setPolicy: async (text) => settings.setPolicy(text),
+    setKeys: async (text) => settings.setKeys(text),
+    version: () => ({ version, ruleLayout: RULE_LAYOUT, policySchema }),
+  };
+  await using cleanup = new AsyncDisposableStack();
+  cleanup.defer(() => packets.stop());
+  const failed = (error: unknown) => log.error(errorFields(error), 'a request could not be answered');
+  for (const server of await serveApi(options, backend, failed)) cleanup.defer(() => close(server));
+  if (options.metricsListen !== undefined) {
+    const source = { text: backend.metrics, healthy: backend.healthy, ready: () => !draining };
+    cleanup.use(serveMetrics(options.metricsListen, source, metrics, log));
+  }
+  settings.start(packets);
+  cleanup.defer(() => settings.close());
+  process.on('SIGHUP', () => settings.reload());
+  if (options.installRules) await installRules(options.rules, log);
+
+  const timers = [
+    setInterval(() => reconcile(packets, log), options.reconcileMs),
+    setInterval(() => {
+      packets.conntrackNearFull = isConntrackNearFull();
+    }, WATCH_CONNTRACK_MS),
+  ];
+  cleanup.defer(() => timers.forEach(clearInterval));
+  log.info({ version, restored: packets.restored, queue: options.rules.setupQueues.first }, 'ready');
+  process.stdout.write('ready\n');
+
+  const signal = await Promise.race([stop.first, died.promise]);
+  draining = true;
+  log.info({ signal, graceSeconds: options.graceMs / 1000 }, 'stopping');
+  packets.drain();
+  const part = { connections: () => packets.connections(), sockets };
+  const left = await Promise.race([untilFinished(part, options.graceMs), stop.second, died.promise]);
+  if (left > 0) log.warn({ connections: left }, 'stopped with data that is not acknowledged');
+  if (options.installRules) await takeRulesOut(packets, log);
+}
+
+function packetOptions({ rules, stateDir, encoding, clusterCidrs, nodeCidrs }: RunOptions) {
+  return {
+    setupQueue: rules.setupQueues.first,
+    dataQueue: rules.dataQueues.first,
+    markMask: rules.mask,
+    injectMark: rules.injectMark,
+    strict: rules.strict,
+    encodings: { write: encoding, readBoth: encoding === 'legacy' },
+    stateDir,
+    clusterCidrs,
+    nodeCidrs,
+  };
+}
+
+/** The signal that came first; a second one ends the waiting, with an unknown number of connections left. */
+function stopSignals(): { first: Promise<string>; second: Promise<number> } {
+  const first = Promise.withResolvers<string>();
+  const second = Promise.withResolvers<number>();
+  let seen = false;
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => {
+      if (seen) second.resolve(Number.NaN);
+      seen = true;
+      first.resolve(signal);
+    });
+  }
+  return { first: first.promise, second: second.promise };
+}
+
+async function serveApi(
+  { apiSocket, controlSocket }: RunOptions,
+  backend: Backend,
+  failed: (error: unknown) => void,
+): Promise<Server[]> {
+  const servers: Server[] = [];
+  if (apiSocket !== undefined) {
+    const server = createApi('application', backend, failed);
+    await listenOnPath(server, apiSocket, APPLICATION_SOCKET_MODE);
+    servers.push(server);
+  }
+  if (controlSocket !== undefined) {
+    const server = createApi('control', backend, failed);
+    await listenOnPath(server, controlSocket, CONTROL_SOCKET_MODE);
+    servers.push(server);
+  }
+  return servers;
+}
+
+/** A port in use never keeps traffic from flowing: it is logged, counted, and tried again. */
+function serveMetrics(
+  address: ListenAddress,
+  source: Parameters<typeof createMetricsServer>[0],
+  metrics: Metrics,
+  log: Logger,
+): AsyncDisposable {
+  const server = createMetricsServer(source, (error) => log.error(errorFields(error), 'a scrape failed'));
+  let again: NodeJS.Timeout | undefined;
+  const listen = async (): Promise<void> => {
+    try {
+      await listenOnPort(server, address);
+      log.info({ ...address }, 'metrics are served');
+    } catch (error) {
+      metrics.add('tcpcrypt_listen_errors_total', { listener: 'metrics' });
+      log.error({ ...address, error: (error as Error).message }, 'metrics are not served; tried again later');
+      again = setTimeout(listen, LISTEN_AGAIN_MS).unref();
+    }
+  };
+  void listen();
+  return {
+    async [Symbol.asyncDispose]() {
+      clearTimeout(again);
+      await close(server);
+    },
+  };
+}
+
+async function close(server: Server): Promise<void> {
+  if (!server.listening) return;
+  server.close();
+  server.closeAllConnections();
+  await once(server, 'close');
+}
+
+function dropsByQueue({ rules }: RunOptions) {
+  const drops = queueDrops();
+  const of = ({ first }: { first: number }) => drops.get(first) ?? 0;
+  return [
+    [{ queue: 'setup' }, of(rules.setupQueues)],
+    [{ queue: 'data' }, of(rules.dataQueues)],
+  ] as const;
+}
+
+function reconcile(packets: PacketPort, log: Logger): void {
+  try {
+    packets.reconcile(sockDiag({ family: 4 }), sockDiag({ family: 6 }));
+  } catch (error) {
+    log.error(errorFields(error), "the kernel's sockets cannot be listed");
+  }
+}
+
+function sockets(): SocketInfo[] {
+  return ([4, 6] as const).flatMap((family) => parseSockDiag(sockDiag({ family }), family));
+}
+
+/** Encrypted connections whose socket lives. */
+async function encryptedSockets(packets: PacketPort): Promise<Ends[]> {
+  const living = new Set(sockets().map(({ local, remote }) => `${local} ${remote}`));
+  const found: Ends[] = [];
+  for await (const chunk of packets.connections()) {
+    found.push(
+      ...chunk.filter(({ state, local, remote }) => state !== 'plain' && living.has(`${local} ${remote}`)),
+    );
+  }
+  return found;
+}
+
+/** While rules are there a packet of an encrypted connection cannot leave in plain text; so these end first. */
+async function takeRulesOut(packets: PacketPort, log: Logger): Promise<void> {
+  const encrypted = await encryptedSockets(packets);
+  if (encrypted.length > 0) {
+    log.warn({ connections: encrypted.length }, 'encrypted connections are reset: the rules go');
+    await abortSockets(encrypted);
+    const left = (await encryptedSockets(packets)).length;
+    if (left > 0) {
+      throw new TcpcryptError(
+        'ERR_TCPCRYPT_RULES_REMOVE',
+        `${left} encrypted connections are still open and would go on in plain text; the rules stay: ` +
+          'close them, then run `tcpcrypt rules remove`',
+      );
+    }
+  }
+  await removeRules();
+}
