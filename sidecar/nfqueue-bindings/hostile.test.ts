@@ -12,6 +12,7 @@ import { Pair, skipWithoutRoot } from './testing/namespaces.ts';
 import { referenceSum } from './testing/packets.ts';
 
 const options = { skip: skipWithoutRoot };
+const queueOptions = { number: 5, gso: true, failOpen: false, maxLength: 16 };
 
 function detached(): Uint8Array {
   const bytes = new Uint8Array(64);
@@ -292,7 +293,7 @@ test('a sender takes any arguments', options, () => {
 
 test('verdicts and payloads out of range are refused', options, () => {
   using pair = new Pair();
-  using queue = new Queue({ number: 5, gso: true, failOpen: false, maxLength: 16, netns: pair.b.path });
+  using queue = new Queue({ ...queueOptions, netns: pair.b.path });
   const verdict = (id: unknown, which: unknown, extra?: object) => () =>
     queue.verdict(id as number, which as 0, extra as object);
   for (const id of [-1, 2 ** 32, 1.5]) assert.throws(verdict(id, 1), RangeError);
@@ -306,11 +307,17 @@ test('verdicts and payloads out of range are refused', options, () => {
   queue.flush();
   queue.receive(0);
   assert.equal(queue.verdictErrors, 0);
+  // The longest message there is, in a batch that holds but one.
+  using small = new Queue({ ...queueOptions, number: 6, batch: 1, netns: pair.b.path });
+  for (let i = 0; i < 3; i++) small.verdict(i, 4, { payload: new Uint8Array(65531), mark: 0xffffffff });
+  small.flush();
+  small.receive(0);
+  assert.equal(small.verdictErrors, 3);
 });
 
 test('a getter that closes the queue or detaches the payload', options, () => {
   using pair = new Pair();
-  const queue = new Queue({ number: 5, gso: true, failOpen: false, maxLength: 16, netns: pair.b.path });
+  const queue = new Queue({ ...queueOptions, netns: pair.b.path });
   const payload = new Uint8Array(64);
   assert.throws(
     () =>
@@ -335,7 +342,7 @@ test('a getter that closes the queue or detaches the payload', options, () => {
 test('a ring or descriptors that were moved elsewhere are not written to', options, () => {
   using pair = new Pair();
   for (const part of ['ring', 'descriptors'] as const) {
-    using queue = new Queue({ number: 5, gso: true, failOpen: false, maxLength: 16, netns: pair.b.path });
+    using queue = new Queue({ ...queueOptions, netns: pair.b.path });
     (queue[part].buffer as ArrayBuffer).transfer(8);
     assert.throws(() => queue.receive(0), { message: /detached/ });
   }
@@ -343,7 +350,7 @@ test('a ring or descriptors that were moved elsewhere are not written to', optio
 
 test('the ring outlives its queue', options, () => {
   using pair = new Pair();
-  const queue = new Queue({ number: 5, gso: true, failOpen: false, maxLength: 16, netns: pair.b.path });
+  const queue = new Queue({ ...queueOptions, netns: pair.b.path });
   const { ring, descriptors } = queue;
   queue.close();
   ring.fill(1);
@@ -353,7 +360,7 @@ test('the ring outlives its queue', options, () => {
 
 test('a method with another receiver throws', options, () => {
   using pair = new Pair();
-  using queue = new Queue({ number: 5, gso: true, failOpen: false, maxLength: 16, netns: pair.b.path });
+  using queue = new Queue({ ...queueOptions, netns: pair.b.path });
   using sender = new RawSender({ mark: 1, netns: pair.b.path });
   const own = new native.Queue(6, true, false, 16, 65535, 2, 65536, pair.b.path);
   const receivers = [

@@ -112,6 +112,18 @@ test('what does not hold together is counted and leaves no packet', () => {
   assert.deepEqual(parse(Buffer.alloc(0)), { errors: 0, malformed: 0, packets: [] });
 });
 
+test('an attribute of any length at the very end, without padding', () => {
+  for (const type of [1, 3, 5, 6, 10, 13, 14]) {
+    for (let length = 0; length < 9; length++) {
+      const last = attribute(type, Buffer.alloc(length)).subarray(0, 4 + length);
+      const body = Buffer.concat([general, header(1, 0), last]);
+      const bytes = message(packetType, body).subarray(0, 16 + body.length);
+      const enough = length >= (type === 1 ? 7 : type === 10 ? 0 : 4);
+      assert.equal(parse(bytes).packets.length, enough ? 1 : 0);
+    }
+  }
+});
+
 test('more packets than there is room for are counted', () => {
   const { malformed, packets } = parse(
     Buffer.concat(Array.from({ length: 70 }, (_, i) => packet(header(i, 0)))),

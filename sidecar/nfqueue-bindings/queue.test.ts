@@ -301,7 +301,6 @@ test('timeouts', options, () => {
   using queue = open(pair);
   const start = performance.now();
   assert.equal(queue.receive(0), 0);
-  assert.ok(performance.now() - start < 50);
   assert.equal(queue.receive(60.5), 0);
   assert.ok(performance.now() - start >= 60);
   for (const timeout of [-1, -Infinity, Infinity, 1e300, 2 ** 53]) {

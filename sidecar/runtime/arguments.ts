@@ -52,15 +52,16 @@ type Values = Readonly<Record<string, string | boolean | readonly string[] | und
 
 /** Throws ERR_TCPCRYPT_USAGE. */
 export function parseArguments(args: readonly string[]): Invocation {
-  const words = args.findIndex((arg) => arg.startsWith('-'));
-  const leading = words < 0 ? args : args.slice(0, words);
-  const name = (['rules'].includes(leading[0] ?? '') ? leading.slice(0, 2) : leading.slice(0, 1)).join(' ');
+  const firstOption = args.findIndex((arg) => arg.startsWith('-'));
+  const words = firstOption < 0 ? args : args.slice(0, firstOption);
+  const name = words.slice(0, words[0] === 'rules' ? 2 : 1).join(' ');
   if (name === '' || (name === 'rules' && args.includes('--help'))) {
     if (args.includes('--help')) return { kind: 'print', text: generalHelp() };
     if (args.includes('--version')) return { kind: 'version' };
     throw usage('no command; see tcpcrypt --help');
   }
-  if (!(name in commands)) throw usage(`${name} is no command; see tcpcrypt --help`);
+  if (name === 'rules') throw usage('rules takes install, verify or remove; see tcpcrypt --help');
+  if (!(name in commands)) throw usage(`there is no command ${name}; see tcpcrypt --help`);
   const command: Command = commands[name as CommandName];
   const { values, positionals } = parse(command, args.slice(name.split(' ').length));
   if (values['help'] === true) return { kind: 'print', text: helpFor(command) };

@@ -17,7 +17,6 @@ import {
   closeSync,
   fchmodSync,
   ftruncateSync,
-  mkdirSync,
   openSync,
   readFileSync,
   renameSync,
@@ -28,6 +27,7 @@ import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { TcpcryptError } from '../../errors/catalogue.ts';
 import type { CheckpointStore } from '../rewriter/types.ts';
+import { makeDirectory } from './directories.ts';
 
 const magic = Buffer.from('tcpcrypt');
 const FORMAT_VERSION = 1;
@@ -49,7 +49,7 @@ export const checkpointFile = 'connections.log';
 export function openStateDirectory(directory: string): void {
   let type: number;
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    makeDirectory(directory, 0o700);
     type = statfsSync(directory).type >>> 0;
   } catch (error) {
     throw new TcpcryptError('ERR_TCPCRYPT_STATE_DIR', `${directory}: ${(error as Error).message}`, {

@@ -16,6 +16,8 @@ const WATCH_MS = 1000;
 /** ANSI: cursor home, erase from there. */
 const CLEAR = '\x1b[H\x1b[J';
 
+// Whoever reads the output may stop to: a pager that ends is no failure, and no reason for `run` to end.
+process.stdout.on('error', () => {});
 process.exitCode = await main(process.argv.slice(2));
 
 async function main(args: readonly string[]): Promise<number> {

@@ -10,9 +10,14 @@ export const keyLogVariable = 'TCPCRYPT_KEYLOGFILE';
 
 export class KeyLog {
   readonly #fd: number;
+  readonly #failed: (error: Error) => void;
 
-  /** Opens the file to append to it, for its owner alone. Throws ERR_TCPCRYPT_USAGE if it cannot. */
-  constructor(path: string) {
+  /**
+   * Opens the file to append to it, for its owner alone. Throws ERR_TCPCRYPT_USAGE if it cannot. A line that
+   * cannot be written later is told to `failed`: a full disk is no reason to end a connection.
+   */
+  constructor(path: string, failed: (error: Error) => void) {
+    this.#failed = failed;
     try {
       this.#fd = openSync(path, 'a', 0o600);
       fchmodSync(this.#fd, 0o600);
@@ -23,7 +28,11 @@ export class KeyLog {
 
   /** `opener` is the active opener's address and port. One write, so that lines of several threads stay whole. */
   write(sessionId: Uint8Array, secret: Uint8Array, opener: string, listener: string): void {
-    writeSync(this.#fd, `TCPCRYPT_SECRET ${hex(sessionId)} ${hex(secret)} ${opener} ${listener}\n`);
+    try {
+      writeSync(this.#fd, `TCPCRYPT_SECRET ${hex(sessionId)} ${hex(secret)} ${opener} ${listener}\n`);
+    } catch (error) {
+      this.#failed(error as Error);
+    }
   }
 
   close(): void {

@@ -16,7 +16,7 @@ const PER_STEP = 128;
 
 export class Listings {
   readonly #connections: () => Iterator<ConnectionInfo>;
-  readonly #waiting: { readonly request: ListRequest; readonly rest: Iterator<ConnectionInfo> }[] = [];
+  readonly #waiting: Listing[] = [];
 
   constructor(connections: () => Iterator<ConnectionInfo>) {
     this.#connections = connections;
@@ -34,19 +34,31 @@ export class Listings {
   step(post: (message: FromPacketThread) => void): void {
     const first = this.#waiting[0];
     if (first === undefined) return;
-    const { id, local, remote } = first.request;
-    const found: ConnectionInfo[] = [];
-    let ended = false;
-    for (let i = 0; i < PER_STEP && !ended; i++) {
-      const { done, value } = first.rest.next();
-      if (done) ended = true;
-      else if ((local ?? value.local) === value.local && (remote ?? value.remote) === value.remote) {
-        found.push(value);
-      }
+    const { id } = first.request;
+    try {
+      const { found, ended } = take(first);
+      if (found.length > 0) post({ kind: 'connections', id, connections: found });
+      if (!ended) return;
+      post({ kind: 'done', id });
+    } catch (error) {
+      post({ kind: 'done', id, error: String((error as Error).stack) });
     }
-    if (found.length > 0) post({ kind: 'connections', id, connections: found });
-    if (!ended) return;
     this.#waiting.shift();
-    post({ kind: 'done', id });
   }
+}
+
+interface Listing {
+  readonly request: ListRequest;
+  readonly rest: Iterator<ConnectionInfo>;
+}
+
+function take({ request: { local, remote }, rest }: Listing): { found: ConnectionInfo[]; ended: boolean } {
+  const found: ConnectionInfo[] = [];
+  for (let i = 0; i < PER_STEP; i++) {
+    const { done, value } = rest.next();
+    if (done) return { found, ended: true };
+    if ((local ?? value.local) === value.local && (remote ?? value.remote) === value.remote)
+      found.push(value);
+  }
+  return { found, ended: false };
 }

@@ -48,7 +48,7 @@ export type FromPacketThread =
       readonly fields: Readonly<Record<string, unknown>>;
     }
   | { readonly kind: 'connections'; readonly id: number; readonly connections: readonly ConnectionInfo[] }
-  | { readonly kind: 'done'; readonly id: number }
+  | { readonly kind: 'done'; readonly id: number; readonly error?: string }
   | { readonly kind: 'stopped' };
 
 /** Cells of the memory that both threads see beside the counters. Each has one writer. */

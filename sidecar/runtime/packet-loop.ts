@@ -101,10 +101,11 @@ export class PacketLoop {
     for (const kind of kinds) this.#flush(kind);
   }
 
-  /** Runs what concerns the whole machine; an error in it is logged and counted, as one of a packet is. */
-  administer(action: (machine: RewriterMachine) => void): void {
-    this.#guard('administration', () => action(this.machine));
+  /** Runs what concerns the whole machine. False if it failed: that is logged and counted as with a packet. */
+  administer(action: (machine: RewriterMachine) => void): boolean {
+    const done = this.#guard('administration', () => action(this.machine));
     for (const kind of kinds) this.#flush(kind);
+    return done;
   }
 
   #receive(): number {
@@ -225,11 +226,13 @@ export class PacketLoop {
     this.#options.queues[kind].flush();
   }
 
-  #guard(where: 'timer' | 'administration', action: () => void): void {
+  #guard(where: 'timer' | 'administration', action: () => void): boolean {
     try {
       action();
+      return true;
     } catch (error) {
       this.#report(where, error);
+      return false;
     }
   }
 

@@ -173,8 +173,10 @@ export class PacketPort {
         return this.#events.log(message);
       case 'connections':
         return this.#pending.get(message.id)?.found(message.connections);
-      case 'done':
-        return this.#pending.get(message.id)?.done();
+      case 'done': {
+        const pending = this.#pending.get(message.id);
+        return message.error === undefined ? pending?.done() : pending?.failed(internal(message.error));
+      }
       case 'stopped':
         return this.#end(internal('the packet thread has stopped'));
     }

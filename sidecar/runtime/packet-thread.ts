@@ -5,20 +5,18 @@
  */
 import { randomBytes } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
-import { type MessagePort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { type MessagePort, workerData } from 'node:worker_threads';
 import { TcpcryptError } from '../../errors/catalogue.ts';
 import { markLayout } from '../../netfilter/marks.ts';
-import type { PolicyDocument } from '../../policy/document.ts';
 import { compilePolicy } from '../../policy/evaluate.ts';
 import { parseSockDiag, Queue, RawSender, sockDiag } from '../nfqueue-bindings/index.ts';
 import { Rewriter } from '../rewriter/rewriter.ts';
-import type { Policy, RewriterMachine, SocketInfo } from '../rewriter/types.ts';
+import type { RewriterMachine, SocketInfo } from '../rewriter/types.ts';
+import { Administration } from './administration.ts';
 import { CheckpointLog, openStateDirectory } from './checkpoint.ts';
 import { monotonicMs } from './clock.ts';
-import { drainingPolicy } from './drain.ts';
 import { KeyLog } from './keylog.ts';
-import { Listings } from './listings.ts';
-import { cells, type FromPacketThread, type PacketThreadOptions, type ToPacketThread } from './messages.ts';
+import { cells, type FromPacketThread, type PacketThreadOptions } from './messages.ts';
 import { prepareSeries } from './metrics.ts';
 import { createObserver, limitLog, type SendLog } from './observer.ts';
 import { PacketLoop } from './packet-loop.ts';
@@ -74,7 +72,7 @@ async function run(): Promise<void> {
   });
   using sender = new RawSender({ mark: options.injectMark });
   const store = openStore();
-  const keyLog = options.keyLogFile === undefined ? undefined : new KeyLog(options.keyLogFile);
+  const keyLog = openKeyLog();
   const observer = createObserver({
     counters,
     classify: createClassifier(parseBlocks(options.clusterCidrs), parseBlocks(options.nodeCidrs)),
@@ -123,13 +121,12 @@ async function run(): Promise<void> {
 
 /** Turns until the main thread says stop. */
 async function turn(loop: PacketLoop): Promise<void> {
-  const administration = new Administration(loop);
+  const administration = new Administration(loop, options.policy, port);
   let eventLoopDue = monotonicMs() + EVENT_LOOP_EVERY_MS;
   let beatDue = 0;
   while (!administration.stopped) {
-    loop.turn(administration.listings.busy ? 0 : IDLE_TURN_MS);
-    administration.takeMessages();
-    administration.listings.step(post);
+    loop.turn(administration.busy ? 0 : IDLE_TURN_MS);
+    administration.turn();
     const now = monotonicMs();
     if (now >= beatDue) {
       beat(loop.machine);
@@ -151,59 +148,9 @@ function beat(machine: RewriterMachine): void {
   counters.set(counters.slot('tcpcrypt_session_cache_entries'), cachedSessions);
 }
 
-/** What the main thread asks for. */
-class Administration {
-  readonly listings: Listings;
-  stopped = false;
-  readonly #loop: PacketLoop;
-  #document: PolicyDocument = options.policy;
-  #draining = false;
-
-  constructor(loop: PacketLoop) {
-    this.#loop = loop;
-    this.listings = new Listings(() => loop.machine.connections());
-  }
-
-  takeMessages(): void {
-    for (;;) {
-      const received = receiveMessageOnPort(port);
-      if (received === undefined) return;
-      const message = received.message as ToPacketThread;
-      this.#loop.administer((machine) => this.#apply(message, machine));
-    }
-  }
-
-  #apply(message: ToPacketThread, machine: RewriterMachine): void {
-    switch (message.kind) {
-      case 'policy':
-        this.#document = message.document;
-        return machine.setPolicy(this.#policy());
-      case 'keys':
-        return machine.setTrustKeys(message.keys);
-      case 'sockets': {
-        const sockets = [...parseSockDiag(message.v4, 4), ...parseSockDiag(message.v6, 6)];
-        return machine.reconcile(sockets, monotonicMs());
-      }
-      case 'app-support':
-        machine.setAppSupport(message.port, message.support);
-        return post({ kind: 'done', id: message.id });
-      case 'flush-cache':
-        machine.flushSessionCache();
-        return post({ kind: 'done', id: message.id });
-      case 'list':
-        return this.listings.add(message);
-      case 'drain':
-        this.#draining = true;
-        return machine.setPolicy(this.#policy());
-      case 'stop':
-        this.stopped = true;
-    }
-  }
-
-  #policy(): Policy {
-    const policy = compilePolicy(this.#document);
-    return this.#draining ? drainingPolicy(policy) : policy;
-  }
+function openKeyLog(): KeyLog | undefined {
+  if (options.keyLogFile === undefined) return undefined;
+  return new KeyLog(options.keyLogFile, ({ message }) => log('error', 'key log', { error: message }));
 }
 
 function openStore(): CheckpointLog | undefined {

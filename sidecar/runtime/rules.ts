@@ -2,13 +2,14 @@
  * The packet-filter rules together with the settings they rely on (conntrack, segment sizes). What those were before
  * is kept in a file, so that whoever removes the rules, in whatever process, puts it back.
  */
-import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { TcpcryptError } from '../../errors/catalogue.ts';
 import { assertSame, install, remove, verify } from '../../netfilter/namespace.ts';
 import type { RuleOptions } from '../../netfilter/rules.ts';
 import { surroundings } from '../../netfilter/surroundings.ts';
 import { applySettings, type PreviousSettings, restoreSettings } from '../../netfilter/sysctls.ts';
+import { makeDirectory } from './directories.ts';
 import type { Logger } from './log.ts';
 
 const RECORD_FOLDER = '/run/tcpcrypt';
@@ -49,7 +50,7 @@ function recordFile(): string {
 function record(previous: PreviousSettings, log: Logger): void {
   if (recorded() !== undefined) return;
   try {
-    mkdirSync(RECORD_FOLDER, { recursive: true });
+    makeDirectory(RECORD_FOLDER, 0o755);
     writeFileSync(recordFile(), JSON.stringify(previous), { mode: 0o600 });
   } catch (error) {
     log.debug({ error: (error as Error).message }, 'previous settings could not be kept');

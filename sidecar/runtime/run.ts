@@ -79,7 +79,15 @@ export async function run(options: RunOptions, log: Logger): Promise<void> {
   await using cleanup = new AsyncDisposableStack();
   cleanup.defer(() => packets.stop());
   const failed = (error: unknown) => log.error(errorFields(error), 'a request could not be answered');
-  for (const server of await serveApi(options, backend, failed)) cleanup.defer(() => close(server));
+  for (const [kind, path, mode] of [
+    ['application', options.apiSocket, APPLICATION_SOCKET_MODE],
+    ['control', options.controlSocket, CONTROL_SOCKET_MODE],
+  ] as const) {
+    if (path === undefined) continue;
+    const server = createApi(kind, backend, failed);
+    await listenOnPath(server, path, mode);
+    cleanup.defer(() => close(server));
+  }
   if (options.metricsListen !== undefined) {
     const source = { text: backend.metrics, healthy: backend.healthy, ready: () => !draining };
     cleanup.use(serveMetrics(options.metricsListen, source, metrics, log));
@@ -138,25 +146,6 @@ function stopSignals(): { first: Promise<string>; second: Promise<number> } {
   return { first: first.promise, second: second.promise };
 }
 
-async function serveApi(
-  { apiSocket, controlSocket }: RunOptions,
-  backend: Backend,
-  failed: (error: unknown) => void,
-): Promise<Server[]> {
-  const servers: Server[] = [];
-  if (apiSocket !== undefined) {
-    const server = createApi('application', backend, failed);
-    await listenOnPath(server, apiSocket, APPLICATION_SOCKET_MODE);
-    servers.push(server);
-  }
-  if (controlSocket !== undefined) {
-    const server = createApi('control', backend, failed);
-    await listenOnPath(server, controlSocket, CONTROL_SOCKET_MODE);
-    servers.push(server);
-  }
-  return servers;
-}
-
 /** A port in use never keeps traffic from flowing: it is logged, counted, and tried again. */
 function serveMetrics(
   address: ListenAddress,
@@ -202,6 +191,7 @@ function dropsByQueue({ rules }: RunOptions) {
 }
 
 function reconcile(packets: PacketPort, log: Logger): void {
+  if (!packets.alive) return;
   try {
     packets.reconcile(sockDiag({ family: 4 }), sockDiag({ family: 6 }));
   } catch (error) {
@@ -213,9 +203,13 @@ function sockets(): SocketInfo[] {
   return ([4, 6] as const).flatMap((family) => parseSockDiag(sockDiag({ family }), family));
 }
 
-/** Encrypted connections whose socket lives. */
+/** Linux's number of a state in which a socket has nothing left to say. */
+const TIME_WAIT = 6;
+
+/** Encrypted connections, and those on the way there, whose socket may still send data. */
 async function encryptedSockets(packets: PacketPort): Promise<Ends[]> {
-  const living = new Set(sockets().map(({ local, remote }) => `${local} ${remote}`));
+  const able = sockets().filter(({ state }) => state !== TIME_WAIT);
+  const living = new Set(able.map(({ local, remote }) => `${local} ${remote}`));
   const found: Ends[] = [];
   for await (const chunk of packets.connections()) {
     found.push(

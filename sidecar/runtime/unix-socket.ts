@@ -1,15 +1,16 @@
 /** Listening on a path: a socket file that a dead process left is replaced, a living one's is not. */
 import { once } from 'node:events';
-import { chmodSync, lstatSync, mkdirSync, unlinkSync } from 'node:fs';
+import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
 import type { Server } from 'node:net';
 import { createConnection } from 'node:net';
 import { dirname } from 'node:path';
 import { TcpcryptError } from '../../errors/catalogue.ts';
+import { makeDirectory } from './directories.ts';
 
 /** Makes the folder if need be. Throws ERR_TCPCRYPT_USAGE if another process serves the path, or it cannot be had. */
 export async function listenOnPath(server: Server, path: string, mode: number): Promise<void> {
   try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+    makeDirectory(dirname(path), 0o755);
     if (isSocket(path)) {
       if (await answers(path)) {
         throw new TcpcryptError('ERR_TCPCRYPT_USAGE', `another process listens on ${path}`);

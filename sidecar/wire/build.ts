@@ -4,6 +4,7 @@
 
 import { read16, write16, write32 } from './bytes.ts';
 import { ipv4HeaderChecksum, tcpChecksum } from './checksum.ts';
+import { MAX_OPTION_BYTES } from './options.ts';
 import {
   ackNumber,
   flagsOf,
@@ -20,7 +21,6 @@ import {
 } from './packet.ts';
 
 const MAX_LENGTH_FIELD = 0xffff;
-const MAX_OPTION_BYTES = 40;
 const HOP_LIMIT = 64;
 
 export type SegmentFields = {

@@ -2,7 +2,16 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { concat, write16 } from './bytes.ts';
-import { DATA_V4, DATA_V6, SACK_V4, SYN_ACK_V4, SYN_V4, SYN_V6, TCP_CAPTURES } from './captures.testing.ts';
+import {
+  DATA_V4,
+  DATA_V6,
+  SACK_V4,
+  SACK_V6,
+  SYN_ACK_V4,
+  SYN_V4,
+  SYN_V6,
+  TCP_CAPTURES,
+} from './captures.testing.ts';
 import { guarded, hostileBytes } from './hostile.testing.ts';
 import {
   ACK,
@@ -298,6 +307,7 @@ describe('endpoints and flow keys', () => {
 
   test('one key for both directions of a connection, another for each end', () => {
     assert.equal(flowKey(parsed(SYN_V4), 'out'), flowKey(parsed(SACK_V4), 'in'));
+    assert.equal(flowKey(parsed(SYN_V6), 'out'), flowKey(parsed(SACK_V6), 'in'));
     assert.notEqual(flowKey(parsed(SYN_V4), 'out'), flowKey(parsed(SYN_V4), 'in'));
     assert.notEqual(flowKey(parsed(SYN_V4), 'out'), flowKey(parsed(SYN_V6), 'out'));
   });

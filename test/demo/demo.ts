@@ -4,8 +4,8 @@
  */
 import { Buffer } from 'node:buffer';
 import type { ConnectionInfo } from '../../sidecar/rewriter/types.ts';
-import { type Captured, capture } from '../kernel/support/capture.ts';
 import type { TcpOption } from '../kernel/middlebox/packet.ts';
+import { type Captured, capture } from '../kernel/support/capture.ts';
 import { type Host, Lab } from '../kernel/support/namespaces.ts';
 import { startNginx } from '../kernel/support/nginx.ts';
 import { eventually, finished } from '../kernel/support/processes.ts';
@@ -40,28 +40,22 @@ async function fetchLetter(client: Host, url: string, look?: () => Promise<void>
   say(`    curl received the letter, ${stdout.length} bytes, every one right`);
 }
 
-/** The same connection as each end's rewriter sees it. */
+/** Connections that were shown before: one in TIME-WAIT is still listed. */
+const shown = new Set<string>();
+
+/** The newest connection as each end's rewriter sees it. */
 async function bothEnds(
   atClient: Tcpcrypt,
   atServer: Tcpcrypt,
 ): Promise<readonly [ConnectionInfo, ConnectionInfo]> {
   return eventually(() => {
-    const encrypted = (each: ConnectionInfo): boolean => each.state === 'encrypted';
-    const pairs = atClient
+    const mine = atClient.connections().find((each) => each.state === 'encrypted' && !shown.has(each.local));
+    const theirs = atServer
       .connections()
-      .filter(encrypted)
-      .map(
-        (mine) =>
-          [
-            mine,
-            atServer
-              .connections()
-              .filter(encrypted)
-              .find((each) => each.remote === mine.local),
-          ] as const,
-      );
-    const open = pairs.find((pair) => pair[1] !== undefined);
-    return open && ([open[0], open[1]!] as const);
+      .find((each) => each.state === 'encrypted' && each.remote === mine?.local);
+    if (mine === undefined || theirs === undefined) return undefined;
+    shown.add(mine.local);
+    return [mine, theirs] as const;
   }, 'an encrypted connection that both ends know: the hosts fell back to plain TCP');
 }
 

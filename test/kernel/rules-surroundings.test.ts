@@ -122,7 +122,7 @@ test('an ICMP error of the host’s own, over loopback, is queued, and passes wh
     flags: 0x10,
   });
   using sender = new RawSender({ mark: 0, netns: lab.a.nsPath });
-  lab.a.run('iptables-nft', ['-A', 'INPUT', '-i', 'lo', '-p', 'icmp']);
+  lab.rule('-A INPUT -i lo -p icmp');
   sender.send(icmpError(a, a, 3, 4, quoted));
   await sleep(50);
   assert.equal(matched(lab.a, /-A INPUT -i lo/), 1);
@@ -138,20 +138,7 @@ test('incoming REDIRECT: connections work, and a SYN-ACK leaves under another po
   if (!requireRoot(t)) return;
   using lab = new RulesLab();
   await lab.install();
-  lab.a.run('iptables-nft', [
-    '-t',
-    'nat',
-    '-A',
-    'PREROUTING',
-    '-p',
-    'tcp',
-    '--dport',
-    '80',
-    '-j',
-    'REDIRECT',
-    '--to-ports',
-    '8080',
-  ]);
+  lab.rule('-t nat -A PREROUTING -p tcp --dport 80 -j REDIRECT --to-ports 8080');
   await echo(lab.a, 8080);
   assert.equal(await new Client(lab.b, lab.a.address4()).say('alone'), 'alone');
   using responder = await Responder.start(lab.a, { syn: 'offered', synAck: 'plain' });
@@ -179,30 +166,9 @@ test('outgoing REDIRECT to a proxy and masquerading: connections work, with and 
   if (!requireRoot(t)) return;
   using lab = new RulesLab();
   await lab.install();
-  const nat = ['-t', 'nat', '-A'];
-  lab.a.run('iptables-nft', [
-    ...nat,
-    'OUTPUT',
-    '-p',
-    'tcp',
-    '--dport',
-    '81',
-    '-j',
-    'REDIRECT',
-    '--to-ports',
-    '15001',
-  ]);
+  lab.rule('-t nat -A OUTPUT -p tcp --dport 81 -j REDIRECT --to-ports 15001');
   lab.a.ip('address', 'add', '10.78.0.1/24', 'dev', lab.a.device());
-  lab.a.run('iptables-nft', [
-    ...nat,
-    'POSTROUTING',
-    '-o',
-    lab.a.device(),
-    '-j',
-    'SNAT',
-    '--to-source',
-    '10.78.0.1',
-  ]);
+  lab.rule(`-t nat -A POSTROUTING -o ${lab.a.device()} -j SNAT --to-source 10.78.0.1`);
   lab.b.ip('route', 'add', '10.78.0.0/24', 'dev', lab.b.device());
   await echo(lab.a, 15001);
   await echo(lab.b);

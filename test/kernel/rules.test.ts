@@ -347,22 +347,9 @@ for (const variant of ['nft', 'legacy'] as const) {
     using lab = new RulesLab({}, variant);
     await lab.install();
     const forged = `0x${(DEFAULT_INJECT_MARK | 0x02000000).toString(16)}/0x7f000000`;
-    const xtables = `iptables-${variant}`;
     // Before ours in raw, as a packet from outside that has them would be; before ours in mangle, on its way out.
-    lab.a.run(xtables, [
-      '-t',
-      'raw',
-      '-I',
-      'PREROUTING',
-      '1',
-      '-p',
-      'tcp',
-      '-j',
-      'MARK',
-      '--set-xmark',
-      forged,
-    ]);
-    lab.a.run(xtables, ['-t', 'mangle', '-A', 'OUTPUT', '-p', 'tcp', '-j', 'CONNMARK', '--restore-mark']);
+    lab.rule(`-t raw -I PREROUTING 1 -p tcp -j MARK --set-xmark ${forged}`);
+    lab.rule('-t mangle -A OUTPUT -p tcp -j CONNMARK --restore-mark');
     await echo(lab.b);
     const first = await Responder.start(lab.a, { syn: 'offered', synAck: 'tcpcrypt' });
     const client = new Client(lab.a, lab.b.address4());

@@ -35,8 +35,10 @@ interface Queued {
 
 interface Entry {
   mark: ConnectionMark;
-  fins: Set<Direction>;
+  readonly fins: Set<Direction>;
   reset: boolean;
+  /** What each direction acknowledged last, as conntrack sees it: before our translation. */
+  readonly acked: { in?: number; out?: number };
 }
 
 export class FilteredHost implements Output {
@@ -130,14 +132,20 @@ export class FilteredHost implements Output {
 
   private entryOf(direction: Direction, segment: Segment): Entry {
     const name = nameOf(direction, segment);
+    const { flags } = segment;
     let entry = this.entries.get(name);
-    const begins = (segment.flags & (SYN | ACK | RST)) === SYN;
+    const begins = (flags & (SYN | ACK | RST)) === SYN;
     if (entry === undefined || (begins && (entry.reset || entry.fins.size === 2))) {
-      entry = { mark: 'none', fins: new Set(), reset: false };
+      entry = { mark: 'none', fins: new Set(), reset: false, acked: {} };
       this.entries.set(name, entry);
     }
-    if (segment.flags & FIN) entry.fins.add(direction);
-    if (segment.flags & RST) entry.reset = true;
+    // nf_conntrack_proto_tcp: an RST closes an established entry only with the number last acknowledged.
+    const { in: ackIn, out: ackOut } = entry.acked;
+    const acked = direction === 'in' ? ackOut : ackIn;
+    const established = ackIn !== undefined && ackOut !== undefined;
+    if (flags & RST && (!established || segment.seq === acked)) entry.reset = true;
+    if (flags & FIN) entry.fins.add(direction);
+    if (flags & ACK) entry.acked[direction] = segment.ack;
     return entry;
   }
 

@@ -114,11 +114,12 @@ export class Path {
 
   private split(way: Way, segment: Segment): void {
     const { length } = segment.payload;
-    if (length < 2 || segment.flags & URG || !this.random.chance(this.faults[way].split)) {
+    if (length < 8 || segment.flags & URG || !this.random.chance(this.faults[way].split)) {
       this.carry(way, segment);
       return;
     }
-    const at = this.random.between(1, length - 1);
+    // Not within an INIT's length and magic: nobody could tell such a head from data (wire.md, rule 2).
+    const at = this.random.between(Math.min(6, length - 1), length - 1);
     // Either the option is copied to both parts, or only the first keeps it.
     const rest = this.random.chance(0.5) ? segment : stripOptions(segment, true);
     this.carry(way, { ...segment, payload: segment.payload.subarray(0, at), flags: segment.flags & ~FIN });

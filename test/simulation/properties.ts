@@ -157,6 +157,7 @@ export class Monitor {
     }
     const end = this.endOf(host, segment, 'in');
     if (end === undefined || segment.payload.length === 0 || end.socket.state === 'syn-sent') return;
+    if (end.socket.ended !== undefined || end.socket.receiver.finished) return;
     const connection = this.connections[end.socket.label]!;
     const peer = connection.apps[otherHost(host)]!;
     const { receiver, irs } = end.socket;

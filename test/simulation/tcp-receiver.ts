@@ -41,10 +41,12 @@ export class Receiver {
 
   /** Takes a segment's bytes, cut to the window. Says whether an answer is due at once. */
   take(from: number, payload: Uint8Array, fin: boolean): { advanced: boolean; urgent: boolean } {
-    const limit = Math.max(this.edge, this.next + 1);
+    // Nothing comes after a FIN.
+    const limit = Math.min(Math.max(this.edge, this.next + 1), (this.finAt ?? Number.POSITIVE_INFINITY) + 1);
     let start = from;
     let end = Math.min(from + payload.length, limit);
     if (fin && from + payload.length < limit && this.finAt === undefined) this.finAt = from + payload.length;
+    if (this.finAt !== undefined) end = Math.min(end, this.finAt);
     if (fin && this.finAt === end && end === from + payload.length) end++;
     if (start < this.next) {
       if (payload.length > 0 || fin) this.duplicate = { from: start, to: Math.min(end, this.next) };

@@ -3,10 +3,12 @@ import { note } from './flows.ts';
 import { clone, isSyn } from './packet.ts';
 import { type Factory, one } from './transformation.ts';
 
+/** `after`: the first packets of each flow are spared, so that a lost handshake is not what is seen. */
 export const loss: Factory =
-  ({ percent = '3' }) =>
-  (packet, { random, count }) => {
-    if (random() * 100 >= Number(percent)) return one(packet);
+  ({ percent = '3', after = '0' }) =>
+  (packet, { flow, random, count }) => {
+    const seen = note(flow, 'loss', () => ({ packets: 0 }));
+    if (seen.packets++ < Number(after) || random() * 100 >= Number(percent)) return one(packet);
     count('lost');
     return [];
   };

@@ -204,6 +204,14 @@ test('loss, duplicate, reorder: about the share that was asked for', () => {
   );
 });
 
+test('loss,after: the beginning of each flow is spared', () => {
+  const box = chain('loss,percent=100,after=2');
+  assert.deepEqual(
+    [1, 2, 3, 4].map((i) => box.handle(up('x'), i).length),
+    [1, 1, 0, 0],
+  );
+});
+
 test('lose-first: the first packet after the SYN, of one side, once a flow', () => {
   const box = chain('lose-first');
   assert.equal(through(box, syn()).length, 1);

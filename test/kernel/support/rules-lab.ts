@@ -44,6 +44,11 @@ export class RulesLab implements Disposable {
     await applySettings(where);
   }
 
+  /** Adds somebody else's rule to `a`: `rule('-t nat -A OUTPUT …')`. */
+  rule(text: string): void {
+    this.a.run(`iptables-${this.variant}`, text.split(' '));
+  }
+
   [Symbol.dispose](): void {
     this.lab.dispose();
   }
