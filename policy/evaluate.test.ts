@@ -113,6 +113,7 @@ test('an aggregate suite that is not there stands for its per-segment twin', () 
   assert.deepEqual(supportedSuites([0x601, 0x600, 0x101, 0x400], perSegment), [0x600, 0x100, 0x400]);
   assert.deepEqual(supportedSuites([0x601, 0x600], new Set([0x600, 0x601])), [0x601, 0x600]);
   assert.deepEqual(supportedSuites([0x200, 0x201], perSegment), []);
+  assert.deepEqual(supportedSuites([0x602], new Set([0x600, 0x601])), []);
 });
 
 test('property: a policy is its rules, read one by one', () => {

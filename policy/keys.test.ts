@@ -76,6 +76,8 @@ test('property: no error and no warning shows a part of a key', () => {
     (s: string) => `keys: {${s}: 1}`,
     (s: string) => `key: ${s}`,
     (s: string) => `@${s}`,
+    (s: string) => `keys: [{key: "\\U${s}"}]`,
+    (s: string) => `keys: []\n]${s}\n`,
     (s: string) => s,
     (s: string) => `keys: [{key: ${s}=, offered: ${s}}]`,
   );

@@ -71,7 +71,8 @@ export interface Connection {
   offered: readonly number[];
   /** A SYN of ours left without CRYPT, at this TSval: the connection stays plain. */
   plainSyn: { readonly tsVal: number | undefined } | undefined;
-  synCount: number;
+  /** When our kernel last sent its SYN. */
+  synAt: number;
   resume: CachedSession | undefined;
   ackCookie: Uint8Array | undefined;
 
@@ -143,7 +144,7 @@ export function newConnection(
     windowScale: 0,
     offered: [],
     plainSyn: undefined,
-    synCount: 0,
+    synAt: identity.openedAt,
     resume: undefined,
     ackCookie: undefined,
     template: undefined,

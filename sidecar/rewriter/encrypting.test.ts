@@ -237,6 +237,17 @@ describe('RST and SYN', () => {
     assert.equal(text(script.carry('client', { offset: 1, ack: 1, data: 'alive' }).delivered[0]!), 'alive');
   });
 
+  it('a connection that conntrack forgot gets its mark back by whatever SYN comes', () => {
+    const { script } = encrypted();
+    for (const [end, direction, p] of [
+      [script.server, 'in', script.c({ flags: SYN, offset: 123_456 })],
+      [script.client, 'in', script.s({ flags: SYN, offset: 0, ack: 1 })],
+      [script.client, 'in', script.s({ flags: SYN, offset: 7, ack: 1 })],
+    ] as const) {
+      assert.equal(end.markOf(end.give(direction, p, 'none')), 'tcpcrypt');
+    }
+  });
+
   it('the kernel’s SYN-ACK that acknowledges the new SYN begins a new connection', () => {
     const { script } = encrypted();
     script.carry('server', { offset: 1, ack: 1 });

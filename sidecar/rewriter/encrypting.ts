@@ -269,7 +269,7 @@ function passReset(rw: Rewriter, c: Connection, p: Packet, token: number): void 
  */
 function receiveSyn(rw: Rewriter, c: Connection, p: Packet, token: number): void {
   const repeated = flagsOf(p) & ACK && c.active && seqNumber(p) === c.isnRemote;
-  if (repeated && c.kernelAcked && c.template) {
+  if (repeated && c.kernelAcked && c.template && rw.isMarked) {
     rw.toNetwork(sealOwn(rw, c, []));
     return rw.drop(token, 'repeated_syn_ack');
   }

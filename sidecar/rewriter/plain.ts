@@ -24,7 +24,7 @@ import type { Connection } from './connection.ts';
 import { becomePlain, refused, resetBoth } from './lifecycle.ts';
 import { extend, seqAt } from './offsets.ts';
 import type { Rewriter } from './rewriter.ts';
-import { carriesInit, goodbye, has, ownSegment, viewOf } from './setup.ts';
+import { carriesInit, copyOf, goodbye, has, ownSegment, viewOf } from './setup.ts';
 import type { Direction, FallbackReason } from './types.ts';
 
 const NO_DATA = new Uint8Array(0);
@@ -71,7 +71,10 @@ function markWhenDone(c: Connection): 'plain' | undefined {
 export function isInitData(c: Connection, p: Packet, offset: number): boolean {
   const data = payloadOf(p);
   if (data.length === 0 || offset < 1 || offset > MAX_INIT_BYTES) return false;
-  if (offset === 1 && beginsLikeInit(data, c.active ? 2 : 1)) return true;
+  if (offset === 1 && beginsLikeInit(data, c.active ? 2 : 1)) {
+    c.initSeen ??= copyOf(data);
+    return true;
+  }
   return standsIn(c.initSeen, data, offset - 1) || standsIn(c.initSent, data, offset - 1);
 }
 

@@ -88,6 +88,12 @@ export class Rewriter implements RewriterMachine {
   policy: Policy;
   trustKeys: readonly TrustKey[];
   now = 0;
+  /** The packet at hand. */
+  private queued: { token: number; mark: ConnectionMark; key: string | undefined } = {
+    token: -1,
+    mark: 'none',
+    key: undefined,
+  };
   private readonly options: RewriterOptions;
   private readonly limits: RewriterLimits;
   private readonly timed = new Set<Connection>();
@@ -114,11 +120,13 @@ export class Rewriter implements RewriterMachine {
 
   handle(direction: Direction, bytes: Uint8Array, token: number, mark: ConnectionMark, now: number): void {
     this.now = now;
+    this.queued = { token, mark, key: undefined };
     const p = parsePacket(bytes);
     if (p === 'not_tcp') return receiveIcmp(this, bytes, token);
     // What cannot be read belongs to no connection of ours, unless it is marked: then it could be plaintext.
     if (typeof p === 'string') return mark === 'tcpcrypt' ? this.drop(token, p) : this.pass(token);
-    const c = this.table.get(flowKey(p, direction));
+    this.queued.key = flowKey(p, direction);
+    const c = this.table.get(this.queued.key);
     if (direction === 'out') this.send(p, c, token, mark);
     else this.receive(p, c, token, mark);
   }
@@ -151,7 +159,8 @@ export class Rewriter implements RewriterMachine {
       return c.active ? receiveEncrypted(this, c, p, token) : receiveEncryptedPassive(this, c, p, token);
     }
     if (synAck && c?.active) return receiveSynAck(this, c, p, token);
-    if (synAck) return c && c.phase !== 'plain' ? this.drop(token, 'setup_numbers') : this.pass(token);
+    if (synAck)
+      return c && c.phase !== 'plain' && this.isMarked ? this.drop(token, 'setup_numbers') : this.pass(token);
     if (flags & SYN) return receiveSyn(this, c, p, token);
     switch (c?.phase) {
       case undefined:
@@ -201,7 +210,28 @@ export class Rewriter implements RewriterMachine {
   }
 
   passBytes(token: number, bytes?: Uint8Array, mark?: ConnectionMark): void {
-    this.options.output.verdict(token, { kind: 'accept', ...(bytes && { bytes }), ...(mark && { mark }) });
+    const decided = mark ?? this.lostMark(token);
+    this.options.output.verdict(token, {
+      kind: 'accept',
+      ...(bytes && { bytes }),
+      ...(decided && { mark: decided }),
+    });
+  }
+
+  /**
+   * Conntrack may have forgotten a connection that is not plain; a SYN for its 4-tuple, anybody's, then makes a new
+   * entry, which the rules mark as plain before they ask. Such a connection gets its mark back.
+   */
+  private lostMark(token: number): ConnectionMark | undefined {
+    const { mark, key } = this.queued;
+    if (token !== this.queued.token || mark === 'tcpcrypt' || key === undefined) return undefined;
+    const phase = this.table.get(key)?.phase;
+    return phase && phase !== 'plain' && phase !== 'syn_sent' ? 'tcpcrypt' : undefined;
+  }
+
+  /** Whether the packet at hand came marked as its connection is; if not, it must go on, with a mark. */
+  get isMarked(): boolean {
+    return this.queued.mark === 'tcpcrypt';
   }
 
   drop(token: number, why: string): void {
@@ -315,6 +345,8 @@ export class Rewriter implements RewriterMachine {
   // The table
 
   add(c: Connection): void {
+    // A plain connection's entry is for the lists alone: a flood of plain SYNs fills nothing.
+    if (c.phase === 'plain' && this.isFull()) return;
     this.table.set(c.key, c);
   }
 

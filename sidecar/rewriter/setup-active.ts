@@ -62,6 +62,12 @@ import {
 } from './setup.ts';
 import type { FallbackReason } from './types.ts';
 
+/**
+ * A SYN repeated sooner than this was not lost: Linux waits a second, but repeats at once when a stray segment
+ * comes (an answer to it, RFC 9293 section 3.10.7.3), which a blind sender can bring about.
+ */
+const SYN_TIMEOUT_MS = 900;
+
 /** The large exchange, which a path may be too narrow for. */
 const X25519MLKEM768 = 0x210;
 
@@ -95,7 +101,6 @@ export function sendSyn(rw: Rewriter, c: Connection | undefined, p: Packet, toke
     dropChain(rw, fresh);
     return decideAtSyn(rw, fresh, p, token, 'no_option_space');
   }
-  fresh.synCount = 1;
   rw.add(fresh);
   rw.setDeadline(fresh, rw.timers.setupIdleMs);
   rw.pass(token, offer, 'offered');
@@ -118,9 +123,9 @@ function whyNotOffered(
 /** The SYN leaves as it is and nothing of ours went over the wire: plain at once. */
 function decideAtSyn(rw: Rewriter, c: Connection, p: Packet, token: number, why: FallbackReason): void {
   if (c.decision.mode === 'Strict') return refuse(rw, c, p, token, 'out', why);
-  rw.add(c);
   becomePlain(rw, c, why);
   c.finished = true;
+  rw.add(c);
   rw.pass(token, undefined, 'plain');
 }
 
@@ -136,8 +141,9 @@ function withCrypt(rw: Rewriter, p: Packet, body: Uint8Array): Packet | undefine
  */
 function repeatSyn(rw: Rewriter, c: Connection, p: Packet, token: number): void {
   if (c.phase === 'plain') return rw.pass(token, undefined, c.finished ? 'plain' : 'offered');
-  c.synCount++;
-  const keep = c.resume || c.decision.mode === 'Strict' || rw.known.has(c.peer, rw.now);
+  const soon = rw.now - c.synAt < SYN_TIMEOUT_MS;
+  c.synAt = rw.now;
+  const keep = soon || c.resume || c.decision.mode === 'Strict' || rw.known.has(c.peer, rw.now);
   if (!c.plainSyn && (keep || c.phase !== 'syn_sent')) {
     return rw.pass(token, withCrypt(rw, p, c.synBody), c.phase === 'syn_sent' ? 'offered' : undefined);
   }
@@ -213,7 +219,8 @@ function repeatedSynAck(rw: Rewriter, c: Connection, p: Packet, token: number): 
   if (seqNumber(p) !== c.isnRemote) return rw.drop(token, 'other_isn');
   if (!c.initiation) return rw.pass(token, rw.withoutOurOptions(p, rw.clampMss(p, c.mssRemote, c.mssLocal)));
   sendInit1(rw, c);
-  rw.drop(token, 'repeated_syn_ack');
+  if (rw.isMarked) rw.drop(token, 'repeated_syn_ack');
+  else rw.pass(token, rw.withoutOurOptions(p, rw.clampMss(p, c.mssRemote, c.mssLocal)));
 }
 
 /** C-MODE: the kernel's first ACK becomes INIT1; what it sends before INIT2 waits. */

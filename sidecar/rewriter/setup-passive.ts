@@ -75,7 +75,7 @@ export interface SynRecord {
   readonly at: number;
   readonly mss: number;
   readonly peerAppSupport: boolean;
-  readonly resume: CachedSession | undefined;
+  resume: CachedSession | undefined;
   /** What the SYN-ACK says; made once, for it is always the same bytes. */
   answerBody: Uint8Array;
   /** Algorithms that it offers. */
@@ -106,18 +106,20 @@ export function receiveSyn(rw: Rewriter, c: Connection | undefined, p: Packet, t
   if (known && known.isn === seqNumber(p)) {
     // Another offer under the same number is not mixed with the first.
     known.offered = !!view.crypt && Buffer.compare(bodyOf(view), known.body) === 0;
+    if (!known.offered && known.resume) refuseResumption(rw, known);
     return rw.pass(token, rw.withoutOurOptions(p, rw.clampMss(p, known.mss)), offered);
   }
   const why = whyNotAccepted(rw, identity.peer, identity.decision.mode, p, view);
   if (why) {
-    if (c && c.phase !== 'plain') return rw.pass(token, rw.withoutOurOptions(p));
+    if (c && (c.phase !== 'plain' || identity.decision.mode !== 'Strict')) {
+      return rw.pass(token, rw.withoutOurOptions(p), c.phase === 'plain' ? 'plain' : undefined);
+    }
     const fresh = newConnection(identity, 'plain');
     if (identity.decision.mode === 'Strict') return refuse(rw, fresh, p, token, 'in', why);
     rw.syns.delete(identity.key);
-    if (c) rw.remove(c);
-    rw.add(fresh);
     becomePlain(rw, fresh, why);
     fresh.finished = true;
+    rw.add(fresh);
     return rw.pass(token, rw.withoutOurOptions(p), 'plain');
   }
   const mss = view.options!.mss ?? 536;
@@ -175,6 +177,14 @@ function acceptSyn(
     answerBody: encodeSuboptions(list),
     specifiers: refused ? [] : specifiers,
   };
+}
+
+/** The peer's SYN may have gone by without CRYPT: then it may already be plain, and NEXTK2 would bind us alone. */
+function refuseResumption(rw: Rewriter, record: SynRecord): void {
+  record.resume!.secret.fill(0);
+  record.resume = undefined;
+  record.specifiers = rw.algorithms().keyExchanges.slice(0, 4);
+  record.answerBody = encodeSuboptions([{ opcode: PKCONF, data: encodeSpecifiers(record.specifiers) }]);
 }
 
 /** Our kernel answers a SYN. */

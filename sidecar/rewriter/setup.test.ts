@@ -96,6 +96,8 @@ describe('offering', () => {
     script.server.through('in', script.client.through('out', script.c({ flags: SYN })));
     const lost = script.server.through('out', script.s({ flags: SYN, ack: 1 }));
     assert.deepEqual(opcodes(lost), [PKCONF]);
+    assert.ok(hasCrypt(script.client.through('out', script.c({ flags: SYN }))), 'repeated at once: not lost');
+    script.client.now += 1000;
     const again = script.client.through('out', script.c({ flags: SYN }));
     assert.ok(!hasCrypt(again));
     const toKernel = script.client.through('in', lost);
@@ -111,6 +113,7 @@ describe('offering', () => {
     const script = new Script();
     script.client.rewriter.known.note('10.0.0.2', script.client.now);
     script.client.through('out', script.c({ flags: SYN }));
+    script.client.now += 1000;
     assert.ok(hasCrypt(script.client.through('out', script.c({ flags: SYN }))));
   });
 
@@ -118,6 +121,7 @@ describe('offering', () => {
     const script = new Script();
     for (const port of [1, 2]) {
       script.client.through('out', script.c({ flags: SYN, port }));
+      script.client.now += 1000;
       const plain = script.client.through('out', script.c({ flags: SYN, port }));
       script.server.through('in', plain);
       const echo = optionsOf(plain).timestamps!.val;
@@ -463,6 +467,18 @@ describe('session cache', () => {
     script.server.rewriter.flushSessionCache();
     const init1 = script.toInit1(2);
     assert.deepEqual(opcodes(init1), [INIT1]);
+  });
+
+  it('a SYN whose twin came without CRYPT is answered with PKCONF', () => {
+    const script = new Script();
+    script.encrypt(1);
+    const syn = script.client.through('out', script.c({ flags: SYN, port: 2 }));
+    script.server.through('in', syn);
+    script.server.through('in', script.c({ flags: SYN, port: 2 }));
+    script.server.through('in', syn);
+    assert.deepEqual(opcodes(script.server.through('out', script.s({ flags: SYN, ack: 1, port: 2 }))), [
+      PKCONF,
+    ]);
   });
 
   it('policy turns it off', () => {

@@ -5,7 +5,15 @@ import { layoutLinux, mssOption, timestampsOption } from '../wire/options.ts';
 import { ACK, type Packet, parsePacket, payloadOf, SYN } from '../wire/packet.ts';
 import { makePacket } from '../wire/testing.ts';
 import { Rewriter } from './rewriter.ts';
-import type { CheckpointStore, Decision, Direction, Policy, RewriterOptions, Verdict } from './types.ts';
+import type {
+  CheckpointStore,
+  ConnectionMark,
+  Decision,
+  Direction,
+  Policy,
+  RewriterOptions,
+  Verdict,
+} from './types.ts';
 
 export interface Injection {
   readonly to: 'network' | 'kernel';
@@ -77,8 +85,8 @@ export class End {
   }
 
   /** Gives a packet to the rewriter; returns its token. */
-  give(direction: Direction, packet: Packet): number {
-    this.rewriter.handle(direction, packet.bytes.slice(), ++this.token, 'none', this.now);
+  give(direction: Direction, packet: Packet, mark: ConnectionMark = 'tcpcrypt'): number {
+    this.rewriter.handle(direction, packet.bytes.slice(), ++this.token, mark, this.now);
     return this.token;
   }
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, linkSync, renameSync, statSync } from 'node:fs';
 import { type IncomingMessage, type RequestOptions, request, type Server } from 'node:http';
 import { createConnection } from 'node:net';
 import { join } from 'node:path';
@@ -9,6 +9,7 @@ import { catalogue, TcpcryptError } from '../../errors/catalogue.ts';
 import type { ConnectionInfo } from '../rewriter/types.ts';
 import { type Backend, createApi } from './api.ts';
 import { apiGet } from './api-client.ts';
+import { monotonicMs } from './clock.ts';
 import { encrypted, plain, temporaryDirectory } from './testing.ts';
 import { listenOnPath } from './unix-socket.ts';
 
@@ -176,7 +177,7 @@ test('DELETE /v1/session-cache, GET /v1/healthz, /v1/metrics, /v1/version', asyn
   assert.deepEqual(backend.calls, ['flush']);
   assert.deepEqual((await call('GET', '/v1/healthz')).json, { status: 'ok' });
   backend.alive = false;
-  assertProblem(await call('GET', '/v1/healthz'), 503, 'ERR_TCPCRYPT_BAD_REQUEST');
+  assertProblem(await call('GET', '/v1/healthz'), 503, 'ERR_TCPCRYPT_INTERNAL');
   assert.equal((await call('GET', '/v1/metrics')).text, '# metrics\n');
   assert.deepEqual((await call('GET', '/v1/version')).json, {
     version: '1',
@@ -224,7 +225,9 @@ test('limits: body, headers, clients', async (t) => {
     431,
   );
   const idle = Array.from({ length: 64 }, () => createConnection(path));
-  t.after(() => idle.forEach((socket) => socket.destroy()));
+  t.after(() => {
+    for (const socket of idle) socket.destroy();
+  });
   await Promise.all(idle.map((socket) => once(socket, 'connect')));
   await assert.rejects(call('GET', '/v1/healthz'));
   idle.pop()!.destroy();
@@ -255,7 +258,6 @@ test('the socket file: mode, stale one replaced, living one respected', async (t
     message: /listens on/,
   });
   // A process that dies leaves its file behind: so does a server whose file is linked elsewhere first.
-  const { linkSync, renameSync } = await import('node:fs');
   linkSync(path, `${path}.kept`);
   await new Promise((resolve) => server.close(resolve));
   renameSync(`${path}.kept`, path);

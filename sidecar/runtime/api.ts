@@ -10,7 +10,7 @@ import { TcpcryptError } from '../../errors/catalogue.ts';
 import type { AppSupport, ConnectionInfo } from '../rewriter/types.ts';
 import { dateOf } from './clock.ts';
 import { parseEndpoint } from './endpoint.ts';
-import { createLimitedServer, HttpProblem, readBody, send, sendJson } from './http.ts';
+import { createLimitedServer, HttpProblem, readBody, send, sendJson, targetOf } from './http.ts';
 
 export interface Backend {
   connections(ends?: { local?: string; remote?: string }): AsyncIterable<readonly ConnectionInfo[]>;
@@ -70,15 +70,15 @@ export function createApi(
   const allowed = routes.filter((route) => kind === 'control' || !route.controlOnly);
   return createLimitedServer(
     async (request, response) => {
-      const { pathname, searchParams: query } = new URL(request.url ?? '/', 'http://localhost');
-      const here = allowed.filter((route) => route.path.test(pathname));
+      const { path, query } = targetOf(request);
+      const here = allowed.filter((route) => route.path.test(path));
       const route = here.find(({ method }) => method === request.method);
-      if (here.length === 0) throw new HttpProblem(404, `there is no ${pathname}`);
+      if (here.length === 0) throw new HttpProblem(404, `there is no ${path}`);
       if (route === undefined) {
         const allow = here.map(({ method }) => method).join(', ');
-        throw new HttpProblem(405, `${pathname} knows ${allow} only`, { allow });
+        throw new HttpProblem(405, `${path} knows ${allow} only`, { allow });
       }
-      const argument = route.path.exec(pathname)?.[1] ?? '';
+      const argument = route.path.exec(path)?.[1] ?? '';
       await route.handle({ request, response, query, argument, backend });
     },
     MAX_CLIENTS,

@@ -22,12 +22,12 @@ const statuses: Partial<Record<ErrorCode, number>> = {
   ERR_TCPCRYPT_KEYS_INVALID: 422,
 };
 
-/** An error with the status that it has in HTTP, where that is not what its code says. */
+/** A status of HTTP's own, which a code alone does not tell. From 500 on it is our fault, else the client's. */
 export class HttpProblem extends TcpcryptError {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   constructor(status: number, message: string, headers: Readonly<Record<string, string>> = {}) {
-    super('ERR_TCPCRYPT_BAD_REQUEST', message);
+    super(status >= 500 ? 'ERR_TCPCRYPT_INTERNAL' : 'ERR_TCPCRYPT_BAD_REQUEST', message);
     this.status = status;
     this.headers = headers;
   }
@@ -56,6 +56,12 @@ export function createLimitedServer(
   server.setTimeout(IDLE_TIMEOUT_MS);
   server.unref();
   return server;
+}
+
+/** Path and query of a request. Not through URL, which takes `//x` for a host. */
+export function targetOf({ url = '/' }: IncomingMessage): { path: string; query: URLSearchParams } {
+  const [path = '/', ...rest] = url.split('?');
+  return { path, query: new URLSearchParams(rest.join('?')) };
 }
 
 export function sendJson(response: ServerResponse, value: unknown): void {

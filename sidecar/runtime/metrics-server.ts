@@ -1,7 +1,7 @@
 /** The metrics' port: `/metrics`, `/healthz` (packets are handled) and `/readyz` (and new connections are taken). */
 import { once } from 'node:events';
 import type { Server } from 'node:http';
-import { createLimitedServer, HttpProblem, send } from './http.ts';
+import { createLimitedServer, HttpProblem, send, targetOf } from './http.ts';
 
 export interface MetricsSource {
   text(): Promise<string>;
@@ -22,8 +22,8 @@ export function createMetricsServer(source: MetricsSource, failed: (error: unkno
       if (request.method !== 'GET' && request.method !== 'HEAD') {
         throw new HttpProblem(405, 'only GET', { allow: 'GET, HEAD' });
       }
-      const { pathname } = new URL(request.url ?? '/', 'http://localhost');
-      switch (pathname) {
+      const { path } = targetOf(request);
+      switch (path) {
         case '/metrics':
           return send(response, 200, 'text/plain; version=0.0.4; charset=utf-8', await source.text());
         case '/healthz':
@@ -31,7 +31,7 @@ export function createMetricsServer(source: MetricsSource, failed: (error: unkno
         case '/readyz':
           return state(source.healthy() && source.ready());
         default:
-          throw new HttpProblem(404, `there is no ${pathname}`);
+          throw new HttpProblem(404, `there is no ${path}`);
       }
       function state(good: boolean): void {
         if (!good) throw new HttpProblem(503, 'packets are not handled');

@@ -9,7 +9,7 @@ import type { Host } from './support/namespaces.ts';
 import { assertAllEncrypted, secretly, withPair } from './support/pair.ts';
 import { ended, eventually } from './support/processes.ts';
 
-const DUMP_MEGABYTES = 40;
+const DUMP_MEGABYTES = 30;
 
 test(
   `PostgreSQL: a dump of ${DUMP_MEGABYTES} MB with pg_dump, taken back in with psql, is the same`,
@@ -21,7 +21,7 @@ test(
       const server = ['-h', pair.address, '-U', 'postgres'];
       const psql = (host: Host, ...args: string[]) =>
         host.run('psql', ['-X', '-q', '-v', 'ON_ERROR_STOP=1', ...args]).stdout;
-      const rows = DUMP_MEGABYTES * 10_000;
+      const rows = DUMP_MEGABYTES * 12_500;
       // Made on the server itself, over its Unix socket.
       asPostgres(
         'psql',
@@ -105,7 +105,7 @@ async function startPostgres(host: Host, folder: string) {
 }
 
 test(
-  'Redis: its benchmark with 50 connections, and a value of 8 MB there and back',
+  'Redis: its benchmark with 50 connections, and a value of 4 MB there and back',
   { timeout: 60_000 },
   (t) =>
     withPair(t, async (pair) => {
@@ -119,7 +119,7 @@ test(
         () => pair.server.run('redis-cli', ['ping'], { allowFailure: true }).stdout.trim() === 'PONG',
         'Redis answers',
       );
-      const value = randomBytes(4_000_000).toString('hex');
+      const value = randomBytes(2_000_000).toString('hex');
       await secretly(
         pair,
         ['key:__rand_int__', 'saffron', '\r\n$200\r\n'],
@@ -129,11 +129,11 @@ test(
             pair.address,
             '-q',
             '-n',
-            '5000',
+            '3000',
             '-c',
             '50',
             '-t',
-            'set,get,lrange_100',
+            'set,get',
             '-d',
             '200',
           ]);

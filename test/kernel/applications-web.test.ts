@@ -12,7 +12,7 @@ import { startTcpcrypt } from './support/tcpcrypt.ts';
 
 const files: Readonly<Record<string, Buffer>> = {
   'secret.txt': Buffer.from('The recipe calls for saffron.\n'.repeat(200)),
-  'large.bin': randomBytes(10_000_000),
+  'large.bin': randomBytes(5_000_000),
   ...Object.fromEntries(
     Array.from({ length: 20 }, (_, i) => [
       `page${i}.html`,

@@ -1,0 +1,328 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import {
+  ConnectionState,
+  markLayout,
+  markOf,
+  QUEUED_WITHOUT_STATE,
+  verdictMark,
+} from '../../netfilter/marks.ts';
+import { descriptor, hooks, packetFlags, verdicts } from '../nfqueue-bindings/index.ts';
+import type { Output, RewriterMachine } from '../rewriter/types.ts';
+import { PacketLoop, type PacketLoopOptions, type PacketQueue } from './packet-loop.ts';
+import { CounterReader, Counters } from './shared-counters.ts';
+
+const layout = markLayout();
+const SYN = 0x02;
+const ACK = 0x10;
+
+interface TestPacket {
+  readonly id: number;
+  readonly bytes: Uint8Array;
+  readonly hook?: number;
+  readonly mark?: number;
+  readonly flags?: number;
+}
+
+/** An IPv4 TCP segment with the fields that the loop reads. */
+function segment(flags: number, payload = 0): Uint8Array {
+  const bytes = new Uint8Array(40 + payload);
+  bytes[0] = 0x45;
+  bytes[9] = 6;
+  bytes[32] = 0x50;
+  bytes[33] = flags;
+  return bytes;
+}
+
+class FakeQueue implements PacketQueue {
+  readonly ring = Buffer.alloc(1 << 16);
+  readonly descriptors = new Uint32Array(64 * descriptor.stride);
+  readonly waiting: TestPacket[] = [];
+  /** [id, verdict, mark, payload's length] */
+  readonly given: (readonly (number | undefined)[])[] = [];
+  flushed = 0;
+
+  receive(): number {
+    const packets = this.waiting.splice(0);
+    this.ring.fill(0xee);
+    let offset = 0;
+    for (const [i, { id, bytes, hook = hooks.postrouting, mark = 0, flags = 0 }] of packets.entries()) {
+      bytes.forEach((byte, at) => this.ring.writeUInt8(byte, offset + at));
+      this.descriptors.set([id, offset, bytes.length, hook, mark, 11, 12, flags], i * descriptor.stride);
+      offset += bytes.length;
+    }
+    return packets.length;
+  }
+  verdict(
+    id: number,
+    verdict: number,
+    { payload, mark }: { payload?: Uint8Array; mark?: number } = {},
+  ): void {
+    if ((payload?.length ?? 0) > 65531) throw new RangeError('payload must have from 1 to 65531 bytes');
+    this.given.push([id, verdict, mark, payload?.length]);
+  }
+  flush(): void {
+    this.flushed = this.given.length;
+  }
+}
+
+type Handle = (output: Output, ...args: Parameters<RewriterMachine['handle']>) => void;
+
+function setUp(
+  handle: Handle,
+  options: Partial<PacketLoopOptions> & { due?: number; advance?: () => void } = {},
+) {
+  const setup = new FakeQueue();
+  const data = new FakeQueue();
+  const reader = new CounterReader();
+  const counters = new Counters(reader.memory, (series) => reader.announced(series));
+  const logged: unknown[] = [];
+  const waited: number[] = [];
+  const sent: [packet: Uint8Array, ifindex: number | undefined][] = [];
+  let advanced = 0;
+  const loop = new PacketLoop({
+    queues: { setup, data },
+    wait: (timeoutMs) => void waited.push(timeoutMs),
+    sender: {
+      lastErrno: 1,
+      send: (packet, ifindex) => {
+        sent.push([packet, ifindex]);
+        return packet.length > 1;
+      },
+    },
+    createMachine: (output) =>
+      ({
+        handle: (...args: Parameters<RewriterMachine['handle']>) => handle(output, ...args),
+        nextTimeout: () => options.due,
+        advance: () => {
+          advanced++;
+          options.advance?.();
+        },
+      }) as unknown as RewriterMachine,
+    layout,
+    strict: false,
+    counters,
+    log: (_level, message, fields) => void logged.push([message, fields]),
+    now: () => 1000,
+    ...options,
+  });
+  const count = (metric: string, labels = {}): number | undefined =>
+    reader.read(metric).find((series) => JSON.stringify(series.labels) === JSON.stringify(labels))?.values[0];
+  return { setup, data, loop, logged, waited, sent, count, advanced: () => advanced };
+}
+
+test('what the rewriter hears of a packet: direction by hook, mark by queue and packet mark', () => {
+  const heard: unknown[] = [];
+  const { loop, setup, data } = setUp((output, direction, bytes, token, mark, now) => {
+    heard.push([direction, bytes.length, mark, now]);
+    output.verdict(token, { kind: 'accept' });
+  });
+  setup.waiting.push({ id: 1, bytes: segment(SYN), hook: hooks.prerouting });
+  data.waiting.push(
+    { id: 1, bytes: segment(ACK, 5) },
+    { id: 2, bytes: segment(ACK, 6), mark: markOf(layout, QUEUED_WITHOUT_STATE as ConnectionState) },
+    { id: 3, bytes: segment(ACK, 7), mark: markOf(layout, ConnectionState.plain), hook: hooks.prerouting },
+  );
+  loop.turn(0);
+  assert.deepEqual(heard, [
+    ['in', 40, 'none', 1000],
+    ['out', 45, 'tcpcrypt', 1000],
+    ['out', 46, 'none', 1000],
+    ['in', 47, 'plain', 1000],
+  ]);
+});
+
+test('a verdict with a mark repeats the hook with it; one without accepts, our bits cleared', () => {
+  const answers = [
+    { kind: 'accept', mark: 'tcpcrypt', bytes: new Uint8Array(50) },
+    { kind: 'accept', mark: 'plain' },
+    { kind: 'accept' },
+    { kind: 'accept', bytes: new Uint8Array(60) },
+    { kind: 'drop' },
+  ] as const;
+  let next = 0;
+  const { loop, data } = setUp((output, _direction, _bytes, token) =>
+    output.verdict(token, answers[next++]!),
+  );
+  const foreign = 0x000000ff;
+  const dirty = (markOf(layout, ConnectionState.plain) | foreign) >>> 0;
+  for (let id = 0; id < answers.length; id++) {
+    data.waiting.push({ id, bytes: segment(ACK), mark: id === 2 ? dirty : foreign });
+  }
+  loop.turn(0);
+  assert.deepEqual(data.given, [
+    [0, verdicts.repeat, verdictMark(layout, ConnectionState.tcpcrypt, 0, foreign), 50],
+    [1, verdicts.repeat, verdictMark(layout, ConnectionState.plain, 0, foreign), undefined],
+    [2, verdicts.accept, foreign, undefined],
+    [3, verdicts.accept, undefined, 60],
+    [4, verdicts.drop, undefined, undefined],
+  ]);
+  assert.equal(data.flushed, 5);
+});
+
+test('a SYN that is accepted without a decision keeps its connection on offer', () => {
+  const { loop, setup } = setUp((output, _direction, _bytes, token) =>
+    output.verdict(token, { kind: 'accept' }),
+  );
+  setup.waiting.push({ id: 7, bytes: segment(SYN) }, { id: 8, bytes: segment(ACK) });
+  loop.turn(0);
+  assert.deepEqual(setup.given, [
+    [7, verdicts.repeat, verdictMark(layout, ConnectionState.offered), undefined],
+    [8, verdicts.accept, undefined, undefined],
+  ]);
+});
+
+test('held packets get their verdict later, by token, on their own queue, and once', () => {
+  const tokens: number[] = [];
+  let release = false;
+  const { loop, setup, data } = setUp((output, _direction, _bytes, token) => {
+    tokens.push(token);
+    if (!release) return;
+    output.verdict(tokens[0]!, { kind: 'accept' });
+    output.verdict(tokens[0]!, { kind: 'drop' });
+    output.verdict(tokens[1]!, { kind: 'drop' });
+    output.verdict(token, { kind: 'accept' });
+    output.verdict(token, { kind: 'drop' });
+    output.verdict(12345, { kind: 'drop' });
+  });
+  data.waiting.push({ id: 5, bytes: segment(ACK) });
+  loop.turn(0);
+  setup.waiting.push({ id: 5, bytes: segment(SYN) });
+  loop.turn(0);
+  assert.deepEqual([loop.held, data.given, setup.given], [2, [], []]);
+  release = true;
+  data.waiting.push({ id: 6, bytes: segment(ACK) });
+  loop.turn(0);
+  assert.equal(loop.held, 0);
+  assert.deepEqual(data.given, [
+    [5, 1, undefined, undefined],
+    [6, 1, undefined, undefined],
+  ]);
+  assert.deepEqual(setup.given, [[5, 0, undefined, undefined]]);
+  assert.deepEqual([setup.flushed, data.flushed], [1, 2]);
+});
+
+const faulty: Handle = () => {
+  throw new TypeError('a bug');
+};
+
+test('a bug in the rewriter: set-up packets pass, others are dropped, all is counted', () => {
+  const { loop, setup, data, count, logged } = setUp(faulty);
+  setup.waiting.push({ id: 1, bytes: segment(SYN) });
+  data.waiting.push({ id: 2, bytes: segment(ACK) });
+  loop.turn(0);
+  assert.deepEqual(setup.given, [[1, verdicts.accept, undefined, undefined]]);
+  assert.deepEqual(data.given, [[2, verdicts.drop, undefined, undefined]]);
+  assert.equal(count('tcpcrypt_packet_errors_total', { queue: 'setup', kind: 'TypeError' }), 1);
+  assert.equal(count('tcpcrypt_packet_errors_total', { queue: 'data', kind: 'TypeError' }), 1);
+  assert.equal(logged.length, 2);
+});
+
+test('a bug in the rewriter, in strict mode: set-up packets are dropped as well', () => {
+  const { loop, setup } = setUp(faulty, { strict: true });
+  setup.waiting.push({ id: 1, bytes: segment(SYN) });
+  loop.turn(0);
+  assert.deepEqual(setup.given, [[1, verdicts.drop, undefined, undefined]]);
+});
+
+test('a bug after the verdict gives no second one', () => {
+  const { loop, data } = setUp((output, _direction, _bytes, token) => {
+    output.verdict(token, { kind: 'accept' });
+    throw new Error('late');
+  });
+  data.waiting.push({ id: 1, bytes: segment(ACK) });
+  loop.turn(0);
+  assert.deepEqual(data.given, [[1, verdicts.accept, undefined, undefined]]);
+});
+
+test('a packet that the kernel cut, or that grew too long for a verdict, is dropped', () => {
+  const { loop, data } = setUp((output, _direction, _bytes, token) =>
+    output.verdict(token, { kind: 'accept', bytes: new Uint8Array(65532) }),
+  );
+  data.waiting.push({ id: 1, bytes: segment(ACK), flags: packetFlags.cut }, { id: 2, bytes: segment(ACK) });
+  loop.turn(0);
+  assert.deepEqual(data.given, [
+    [1, 0, undefined, undefined],
+    [2, 0, undefined, undefined],
+  ]);
+});
+
+test('waiting: not while packets come, else until the next timer or the limit', () => {
+  const accept: Handle = (output, _direction, _bytes, token) => output.verdict(token, { kind: 'accept' });
+  const busy = setUp(accept);
+  busy.data.waiting.push({ id: 1, bytes: segment(ACK) });
+  busy.loop.turn(500);
+  assert.deepEqual(busy.waited, []);
+  busy.loop.turn(500);
+  assert.deepEqual(busy.waited, [500]);
+  const timed = setUp(accept, { due: 1200 });
+  timed.loop.turn(500);
+  assert.deepEqual([timed.waited, timed.advanced()], [[200], 0]);
+  const due = setUp(accept, { due: 1000 });
+  due.loop.turn(500);
+  assert.deepEqual([due.waited, due.advanced()], [[], 1]);
+});
+
+test('an error in a timer or in administration is counted and the loop goes on', () => {
+  const { loop, count } = setUp(faulty, { due: 0, advance: () => faulty as never });
+  loop.turn(0);
+  const failing = setUp(faulty, {
+    due: 0,
+    advance: () => {
+      throw new RangeError('x');
+    },
+  });
+  failing.loop.turn(0);
+  assert.equal(failing.count('tcpcrypt_packet_errors_total', { queue: 'timer', kind: 'RangeError' }), 1);
+  assert.equal(count('tcpcrypt_packet_errors_total', { queue: 'timer', kind: 'RangeError' }), undefined);
+  assert.equal(
+    loop.administer(() => {}),
+    true,
+  );
+  assert.equal(
+    loop.administer(() => assert.fail('x')),
+    false,
+  );
+});
+
+test('payload of encrypted connections is counted as the application sees it', () => {
+  const { loop, data, count } = setUp((output, direction, _bytes, token, mark) => {
+    const bytes = direction === 'in' ? segment(ACK, 30) : segment(ACK, 1000);
+    output.verdict(token, { kind: 'accept', bytes, ...(mark === 'none' && { mark: 'plain' }) });
+  });
+  data.waiting.push(
+    { id: 1, bytes: segment(ACK, 20) },
+    { id: 2, bytes: segment(ACK, 50), hook: hooks.prerouting },
+    { id: 3, bytes: segment(ACK, 50), mark: markOf(layout, QUEUED_WITHOUT_STATE as ConnectionState) },
+  );
+  loop.turn(0);
+  assert.equal(count('tcpcrypt_payload_bytes_total', { direction: 'out' }), 20);
+  assert.equal(count('tcpcrypt_payload_bytes_total', { direction: 'in' }), 30);
+});
+
+test('own packets: to link-local peers by the interface they were last seen on', () => {
+  const linkLocal = (peerAt: number): Uint8Array => {
+    const bytes = new Uint8Array(60);
+    bytes[0] = 0x60;
+    bytes[6] = 6;
+    bytes.set([0xfe, 0x80], 8);
+    bytes.set([0xfe, 0x80], 24);
+    bytes[peerAt + 15] = 99;
+    return bytes;
+  };
+  const { loop, data, sent, count } = setUp((output, _direction, _bytes, token) => {
+    output.verdict(token, { kind: 'drop' });
+    output.inject('network', linkLocal(24));
+    output.inject('network', new Uint8Array(1));
+    output.inject('kernel', linkLocal(8));
+  });
+  data.waiting.push({ id: 1, bytes: linkLocal(8), hook: hooks.prerouting });
+  loop.turn(0);
+  assert.deepEqual(
+    sent.map(([, ifindex]) => ifindex),
+    [11, undefined, undefined],
+  );
+  assert.equal(count('tcpcrypt_injected_packets_total', { to: 'network', result: 'sent' }), 1);
+  assert.equal(count('tcpcrypt_injected_packets_total', { to: 'network', result: 'failed' }), 1);
+  assert.equal(count('tcpcrypt_injected_packets_total', { to: 'kernel', result: 'sent' }), 1);
+});
