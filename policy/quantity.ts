@@ -27,7 +27,7 @@ export function parseBytes(value: unknown): number | undefined {
   if (match === null) return undefined;
   const [, number, exponent, suffix] = match;
   const scale = exponent === undefined ? scales[suffix ?? ''] : 10 ** Number(exponent);
-  // 15 digits: 1.1k is 1100 bytes, not 1101, though 1.1 * 1000 is a little more in binary.
+  // 15 digits: 2.007k is 2007 bytes, not 2008, though 2.007 * 1000 is a little more in binary.
   return Math.ceil(Number((Number(number) * scale).toPrecision(15)));
 }
 

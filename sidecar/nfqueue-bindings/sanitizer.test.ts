@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 const path = (relative: string): string => fileURLToPath(new URL(relative, import.meta.url));
-const files = ['./hostile.test.ts', './parse.test.ts', './checksum.test.ts'];
+const files = ['./hostile.test.ts', './hostile-queue.test.ts', './parse.test.ts', './checksum.test.ts'];
 
 test('the address sanitiser finds nothing', () => {
   const build = { env: { ...process.env, SANITIZE: 'address' }, stdio: 'pipe' } as const;

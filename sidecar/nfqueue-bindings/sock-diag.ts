@@ -83,8 +83,9 @@ function parseSocket(view: DataView, at: number, end: number, family: 4 | 6): So
 }
 
 /**
- * The sockets in a dump of `sockDiag`. Byte counters are tcp_info's as they are: see the tests for what
- * SYN and FIN add. For a listener `sendQueueBytes` is the length of its backlog.
+ * The sockets in a dump of `sockDiag`. Byte counters are tcp_info's as they are (measured): an active opener's
+ * SYN adds 1 to bytesAcked, a passive one's SYN-ACK does not; a FIN adds 1 to bytesAcked of its sender and to
+ * bytesReceived of its receiver. For a listener `sendQueueBytes` is the limit of its backlog.
  */
 export function parseSockDiag(buffer: Uint8Array, family: 4 | 6): SocketInfo[] {
   const view = new DataView(buffer.buffer, buffer.byteOffset, buffer.byteLength);

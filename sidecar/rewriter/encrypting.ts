@@ -34,9 +34,9 @@ import {
 import type { Connection } from './connection.ts';
 import { noteVerified } from './lifecycle.ts';
 import { ackToKernel, ackToWire, extend, seqAt, toKernel, toWire } from './offsets.ts';
+import { receiveSyn as receiveNewSyn } from './passive-syn.ts';
 import type { Rewriter } from './rewriter.ts';
 import { seal, sealOwn, splitSack } from './seal.ts';
-import { receiveSyn as receiveNewSyn } from './setup-passive.ts';
 
 /** Most bytes under one generation, whatever policy says (wire.md section 5). */
 const MAX_GENERATION_BYTES = 2 ** 36;

@@ -3,11 +3,11 @@
  * through the rewriter. wire.md section 4, "Encrypting".
  */
 import { parseIcmpError, rewriteIcmpError } from '../wire/icmp.ts';
+import { initTimeout } from './c-mode.ts';
 import type { Connection } from './connection.ts';
 import { extend, seqAt, toKernel } from './offsets.ts';
 import { fallBack } from './plain.ts';
 import type { Rewriter } from './rewriter.ts';
-import { initTimeout } from './setup-active.ts';
 
 /** The most that we add to a segment: MAC and REKEY aligned, with timestamps and without (wire.md section 4). */
 export const OVERHEAD_BYTES = { timestamps: 28, none: 32 } as const;

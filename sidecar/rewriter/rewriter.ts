@@ -28,25 +28,25 @@ import {
   sourceAddress,
   sourcePort,
 } from '../wire/packet.ts';
-import { decode, encode } from './checkpoint.ts';
+import { receiveSynAck, sendSyn } from './active-syn.ts';
+import { activeTimeout, receiveInCMode, sendInCMode } from './c-mode.ts';
+import { encode } from './checkpoint.ts';
 import type { Connection } from './connection.ts';
 import { receiveEncrypted, sendEncrypted } from './encrypting.ts';
 import { OVERHEAD_BYTES, receiveIcmp } from './icmp.ts';
 import { infoOf } from './info.ts';
 import { endInSetup, forgetKeys, learnFromEnd, storeKey } from './lifecycle.ts';
+import { receiveSyn, type SynRecord, sendSynAck } from './passive-syn.ts';
 import { receivePlain, sendPlain } from './plain.ts';
-import { carriesInit, copyPacket, viewOf } from './setup.ts';
-import { activeTimeout, receiveInCMode, receiveSynAck, sendInCMode, sendSyn } from './setup-active.ts';
 import {
   passiveTimeout,
   receiveEncryptedPassive,
   receiveInListen,
   receiveInSMode,
-  receiveSyn,
-  type SynRecord,
   sendInSetup,
-  sendSynAck,
-} from './setup-passive.ts';
+} from './s-mode.ts';
+import { carriesInit, copyPacket, viewOf } from './setup.ts';
+import { reconcile, restore } from './sockets.ts';
 import type {
   AppSupport,
   CheckpointStore,
@@ -69,9 +69,6 @@ const DEFAULT_LIMITS: RewriterLimits = { maxConnections: 100_000, maxSetups: 409
 const SYN_RECORD_MS = 75_000;
 const MAX_OWN_NONCES = 4096;
 const MAX_LINKS = 64;
-/** A socket that two successive lists of the kernel's do not have is gone. */
-const MISSING_TWICE = 2;
-
 export class Rewriter implements RewriterMachine {
   readonly observer: Observer;
   readonly encodings: RewriterOptions['encodings'];
@@ -444,13 +441,7 @@ export class Rewriter implements RewriterMachine {
 
   reconcile(sockets: Iterable<SocketInfo>, now: number): void {
     this.now = now;
-    const alive = new Set<string>();
-    for (const socket of sockets) alive.add(`${socket.local} ${socket.remote}`);
-    for (const c of this.table.values()) {
-      if (alive.has(`${c.local} ${c.remote}`)) c.missing = 0;
-      // A connection in setup may stand for a SYN cookie; its own timers end it.
-      else if (c.deadline === undefined && ++c.missing >= MISSING_TWICE) this.remove(c);
-    }
+    reconcile(this, sockets);
   }
 
   restore(
@@ -459,38 +450,6 @@ export class Rewriter implements RewriterMachine {
     now: number,
   ): number {
     this.now = now;
-    const bySocket = new Map<string, SocketInfo>();
-    for (const socket of sockets) bySocket.set(`${socket.local} ${socket.remote}`, socket);
-    let restored = 0;
-    for (const [key, record] of records) {
-      const c = decode(record);
-      const socket = c && bySocket.get(`${c.local} ${c.remote}`);
-      if (!c || !socket) {
-        this.store?.delete(key);
-        continue;
-      }
-      this.takeBack(c, socket);
-      restored++;
-    }
-    return restored;
-  }
-
-  /** The high halves of a connection's offsets, and how far it may have sent, come from the kernel's counters. */
-  private takeBack(c: Connection, { bytesAcked, bytesReceived, sendQueueBytes }: SocketInfo): void {
-    if (bytesAcked !== undefined && c.phase === 'encrypting') {
-      // tcpi_bytes_acked counts an active opener's SYN: a lower bound of what is acknowledged, in offsets.
-      c.txAcked = Math.max(c.txAcked, bytesAcked + c.txDelta);
-      c.txNext = Math.max(c.txNext, c.txAcked + 1 + sendQueueBytes);
-    }
-    if (bytesReceived !== undefined) c.rxNext = Math.max(c.rxNext, bytesReceived + c.rxDelta);
-    c.generationSince = this.now;
-    this.add(c);
-    if (c.phase === 's_mode') {
-      c.retransmitMs = this.timers.initRetransmitMs;
-      this.setRetransmit(c, 0);
-      this.setDeadline(c, this.timers.setupIdleMs);
-    } else {
-      c.verified = true;
-    }
+    return restore(this, records, sockets);
   }
 }

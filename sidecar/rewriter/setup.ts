@@ -111,6 +111,11 @@ export const carriesInit = (list: readonly Suboption[] | undefined): boolean =>
 /** The bytes of a segment's data, copied: packets lie in a ring that is used again. */
 export const copyOf = (bytes: Uint8Array): Uint8Array => Uint8Array.prototype.slice.call(bytes);
 
+/** The CRYPT bodies of a SYN or SYN-ACK, one after the other. */
+export function bodyOf(view: SetupView): Uint8Array {
+  return copyOf(Buffer.concat(view.options!.crypt));
+}
+
 /** A copy of a packet that outlives its batch. */
 export function copyPacket(p: Packet): Packet {
   return { ...p, bytes: copyOf(p.bytes) };

@@ -47,7 +47,7 @@ class FakeQueue implements PacketQueue {
     this.ring.fill(0xee);
     let offset = 0;
     for (const [i, { id, bytes, hook = hooks.postrouting, mark = 0, flags = 0 }] of packets.entries()) {
-      bytes.forEach((byte, at) => this.ring.writeUInt8(byte, offset + at));
+      this.ring.set(bytes, offset);
       this.descriptors.set([id, offset, bytes.length, hook, mark, 11, 12, flags], i * descriptor.stride);
       offset += bytes.length;
     }
@@ -264,17 +264,14 @@ test('waiting: not while packets come, else until the next timer or the limit', 
 });
 
 test('an error in a timer or in administration is counted and the loop goes on', () => {
-  const { loop, count } = setUp(faulty, { due: 0, advance: () => faulty as never });
-  loop.turn(0);
-  const failing = setUp(faulty, {
+  const { loop, count } = setUp(faulty, {
     due: 0,
     advance: () => {
       throw new RangeError('x');
     },
   });
-  failing.loop.turn(0);
-  assert.equal(failing.count('tcpcrypt_packet_errors_total', { queue: 'timer', kind: 'RangeError' }), 1);
-  assert.equal(count('tcpcrypt_packet_errors_total', { queue: 'timer', kind: 'RangeError' }), undefined);
+  loop.turn(0);
+  assert.equal(count('tcpcrypt_packet_errors_total', { queue: 'timer', kind: 'RangeError' }), 1);
   assert.equal(
     loop.administer(() => {}),
     true,

@@ -26,6 +26,11 @@ export function mustComplete(scenario: Scenario, connection: Connection): boolea
   if (tampers(scenario) || mayStopBound(ab.strip) || mayStopBound(ba.strip)) return false;
   if (plan.openerScript.end === 'abort' || plan.listenerScript.end === 'abort') return false;
   if (a.mode === 'Strict' || b.mode === 'Strict' || a.authentication === 'Required') return false;
+  // A resumed S is bound by its NEXTK2; C is plain if the path took that out of the SYN-ACK.
+  const back = plan.opener === 'a' ? ba : ab;
+  const mayLoseNextk2 =
+    back.strip !== undefined && back.strip.which !== 'non-syn' && back.strip.probability < 1;
+  if (connection.label > 0 && (mayLoseNextk2 || (back.strip?.fromMs ?? 0) > 0)) return false;
   // A cookie is checked by the very segment that ends the handshake; any other is answered by a reset.
   const cookies = [a, b].some((host) => host.cookies);
   if (cookies && (!clean(ab) || !clean(ba) || scenario.attack !== undefined || ab.jitterMs + ba.jitterMs > 0))

@@ -27,6 +27,8 @@ export interface ClientOptions {
   readonly greeting?: number;
   /** Connections open at once, all with the same transfer. Default 1. */
   readonly connections?: number;
+  /** Opens one after the other, so many milliseconds apart; each waits in the middle until all are open. */
+  readonly openEveryMs?: number;
   /** Silence in the middle of the upload. */
   readonly idleMs?: number;
   /** Shares the upload into writes of so many bytes, with a pause between two. */
@@ -63,10 +65,19 @@ async function send(
   for (let sent = 0; sent < bytes && !socket.destroyed; ) {
     const part = patternAt(sent, Math.min(piece, bytes - sent));
     sent += part.length;
-    if (!socket.write(part))
-      await new Promise((resolve) => socket.once('drain', resolve).once('close', resolve));
+    if (!socket.write(part)) await drained(socket);
     await pause?.(sent);
   }
+}
+
+function drained(socket: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      socket.off('drain', done).off('close', done);
+      resolve();
+    };
+    socket.on('drain', done).on('close', done);
+  });
 }
 
 export function serve(options: ServerOptions): void {
@@ -104,7 +115,8 @@ export function serve(options: ServerOptions): void {
   );
 }
 
-function transferOnce(options: ClientOptions): Promise<ConnectionResult> {
+/** `halfway` is awaited in the middle of the upload. */
+function transferOnce(options: ClientOptions, halfway: () => Promise<void>): Promise<ConnectionResult> {
   const begun = performance.now();
   return new Promise((resolve) => {
     const { up, down, greeting = 0 } = options;
@@ -139,9 +151,9 @@ function transferOnce(options: ClientOptions): Promise<ConnectionResult> {
       let idled = false;
       await send(socket, up, options.writeBytes, async (sent) => {
         if (options.writeBytes) await sleep(options.pauseMs ?? 1);
-        if (options.idleMs && !idled && sent >= up / 2) {
+        if (!idled && sent >= up / 2) {
           idled = true;
-          await sleep(options.idleMs);
+          await halfway();
         }
       });
       socket.end();
@@ -175,9 +187,23 @@ function transferOnce(options: ClientOptions): Promise<ConnectionResult> {
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 async function runClient(options: ClientOptions): Promise<void> {
-  const connections = await Promise.all(
-    Array.from({ length: options.connections ?? 1 }, () => transferOnce(options)),
-  );
+  const { connections: count = 1, openEveryMs = 0, idleMs = 0 } = options;
+  let waiting = 0;
+  let allOpen = (): void => {};
+  const gate = new Promise<void>((resolve) => {
+    allOpen = resolve;
+  });
+  const halfway = async (): Promise<void> => {
+    if (++waiting === count) allOpen();
+    if (openEveryMs > 0) await gate;
+    await sleep(idleMs);
+  };
+  const running: Promise<ConnectionResult>[] = [];
+  for (let i = 0; i < count; i++) {
+    running.push(transferOnce(options, halfway));
+    if (openEveryMs > 0) await sleep(openEveryMs);
+  }
+  const connections = await Promise.all(running);
   const result: ClientResult = { ok: connections.every((each) => each.ok), connections };
   process.stdout.write(`${JSON.stringify(result)}\n`);
 }

@@ -1,0 +1,66 @@
+/** What the kernel's list of sockets says: which connections are over, and which may be taken back after a restart. */
+import { decode } from './checkpoint.ts';
+import type { Connection } from './connection.ts';
+import type { Rewriter } from './rewriter.ts';
+import type { SocketInfo } from './types.ts';
+
+/** A socket that two successive lists of the kernel's do not have is gone. */
+const MISSING_TWICE = 2;
+
+const pairOf = ({ local, remote }: Pick<SocketInfo, 'local' | 'remote'>): string => `${local} ${remote}`;
+
+/** Drops the state of connections whose socket is gone. */
+export function reconcile(rw: Rewriter, sockets: Iterable<SocketInfo>): void {
+  const alive = new Set<string>();
+  for (const socket of sockets) alive.add(pairOf(socket));
+  for (const c of rw.table.values()) {
+    if (alive.has(pairOf(c))) c.missing = 0;
+    // A connection in setup may stand for a SYN cookie; its own timers end it.
+    else if (c.deadline === undefined && ++c.missing >= MISSING_TWICE) rw.remove(c);
+  }
+}
+
+/** Takes the records of a former process back; returns how many connections live on. */
+export function restore(
+  rw: Rewriter,
+  records: Iterable<readonly [string, Uint8Array]>,
+  sockets: Iterable<SocketInfo>,
+): number {
+  const bySocket = new Map<string, SocketInfo>();
+  for (const socket of sockets) bySocket.set(pairOf(socket), socket);
+  let restored = 0;
+  for (const [key, record] of records) {
+    const c = decode(record);
+    const socket = c && bySocket.get(pairOf(c));
+    if (!c || !socket) {
+      rw.store?.delete(key);
+      continue;
+    }
+    takeBack(rw, c, socket);
+    restored++;
+  }
+  return restored;
+}
+
+/** The high halves of a connection's offsets, and how far it may have sent, come from the kernel's counters. */
+function takeBack(
+  rw: Rewriter,
+  c: Connection,
+  { bytesAcked, bytesReceived, sendQueueBytes }: SocketInfo,
+): void {
+  if (bytesAcked !== undefined && c.phase === 'encrypting') {
+    // tcpi_bytes_acked counts an active opener's SYN: a lower bound of what is acknowledged, in offsets.
+    c.txAcked = Math.max(c.txAcked, bytesAcked + c.txDelta);
+    c.txNext = Math.max(c.txNext, c.txAcked + 1 + sendQueueBytes);
+  }
+  if (bytesReceived !== undefined) c.rxNext = Math.max(c.rxNext, bytesReceived + c.rxDelta);
+  c.generationSince = rw.now;
+  rw.add(c);
+  if (c.phase === 's_mode') {
+    c.retransmitMs = rw.timers.initRetransmitMs;
+    rw.setRetransmit(c, 0);
+    rw.setDeadline(c, rw.timers.setupIdleMs);
+  } else {
+    c.verified = true;
+  }
+}
