@@ -37,7 +37,8 @@ export function sendSyn(rw: Rewriter, c: Connection | undefined, p: Packet, toke
   const fresh = newConnection(rw.identify(p, 'out', true), 'syn_sent');
   fresh.isnLocal = seqNumber(p);
   const { options, hasMac } = viewOf(rw, p);
-  const why = whyNotOffered(rw, fresh, p, options === undefined ? 'malformed' : options.incompatible);
+  const incompatible = options === undefined ? 'malformed' : options.incompatible;
+  const why = rw.passedBy && !c ? 'bypassed' : whyNotOffered(rw, fresh, p, incompatible);
   if (why || !options || hasMac) return decideAtSyn(rw, fresh, p, token, why ?? 'malformed');
   fresh.template = headersOf(p);
   fresh.mssLocal = options.mss ?? 536;

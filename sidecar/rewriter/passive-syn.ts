@@ -76,7 +76,8 @@ export function receiveSyn(rw: Rewriter, c: Connection | undefined, p: Packet, t
     if (!known.offered && known.resume) refuseResumption(rw, known);
     return rw.pass(token, rw.withoutOurOptions(p, rw.clampMss(p, known.mss)), offered);
   }
-  const why = whyNotAccepted(rw, identity.peer, identity.decision.mode, p, view);
+  const offers = view.crypt && !c && rw.passedBy;
+  const why = offers ? 'bypassed' : whyNotAccepted(rw, identity.peer, identity.decision.mode, p, view);
   if (why) {
     if (c && (c.phase !== 'plain' || identity.decision.mode !== 'Strict')) {
       return rw.pass(token, rw.withoutOurOptions(p), c.phase === 'plain' ? 'plain' : undefined);

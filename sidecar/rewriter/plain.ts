@@ -88,6 +88,7 @@ function standsIn(init: Uint8Array | undefined, data: Uint8Array, at: number): b
 export function receivePlain(rw: Rewriter, c: Connection, p: Packet, token: number): void {
   const flags = flagsOf(p);
   const view = viewOf(rw, p);
+  if (c.finished && carriesInit(view.crypt)) return rw.drop(token, 'init_after_fallback');
   if (c.finished || flags & RST) return rw.pass(token, rw.withoutOurOptions(p), markWhenDone(c));
   if (flags & SYN) return rw.pass(token, rw.withoutOurOptions(p));
   if (view.hasMac) return rw.drop(token, 'mac_after_fallback');

@@ -226,6 +226,11 @@ export class Rewriter implements RewriterMachine {
     return phase && phase !== 'plain' && phase !== 'syn_sent' ? 'tcpcrypt' : undefined;
   }
 
+  /** Whether an earlier SYN of the connection at hand may have gone by without us. */
+  get passedBy(): boolean {
+    return this.queued.mark === 'offered';
+  }
+
   /** Whether the packet at hand came marked as its connection is; if not, it must go on, with a mark. */
   get isMarked(): boolean {
     return this.queued.mark === 'tcpcrypt';

@@ -141,6 +141,16 @@ describe('offering', () => {
     script.server.through('in', script.client.through('out', p));
   });
 
+  it('a SYN whose twin went by while nobody listened stays plain, at either end', () => {
+    const script = new Script();
+    const token = script.client.give('out', script.c({ flags: SYN }), 'offered');
+    assert.equal(script.client.markOf(token), 'plain');
+    assert.equal(only(script.client).reason, 'bypassed');
+    const syn = script.client.through('out', script.c({ flags: SYN, port: 2 }));
+    assert.equal(script.server.markOf(script.server.give('in', syn, 'offered')), 'plain');
+    assert.equal(only(script.server).reason, 'bypassed');
+  });
+
   it('simultaneous open is plain', () => {
     const script = new Script();
     script.client.through('out', script.c({ flags: SYN }));

@@ -9,9 +9,9 @@ import type { Role, TrustKey } from '../protocol/types.ts';
 export type Direction = 'in' | 'out';
 
 /**
- * How a connection stands for the packet-filter rules, and what a verdict makes of it. `offered`: tcpcrypt was
- * offered; like plain, but the next SYN or SYN-ACK is queued. A packet of the setup queue whose verdict has no
- * mark leaves its connection plain, for the rules made it so before they asked.
+ * How a connection stands for the packet-filter rules, and what a verdict makes of it. `offered`: a SYN or SYN-ACK
+ * of it was asked about before, or passed by when nobody listened; segments without SYN are not queued. A verdict
+ * without a mark leaves the connection as it is: asked about again with its next packet.
  */
 export type ConnectionMark = 'none' | 'plain' | 'offered' | 'tcpcrypt';
 

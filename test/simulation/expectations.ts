@@ -36,6 +36,9 @@ export function mustComplete(scenario: Scenario, connection: Connection): boolea
   if (cookies && (!clean(ab) || !clean(ba) || scenario.attack !== undefined || ab.jitterMs + ba.jitterMs > 0))
     return false;
   const lossy = Math.max(ab.loss, ba.loss) > 0 || ab.strip !== undefined || ba.strip !== undefined;
+  // A blind SYN can keep a handshake from ending with any TCP.
+  const { opener, listener } = connection;
+  if (scenario.attack !== undefined && (!opener?.establishedAt || !listener?.establishedAt)) return false;
   if (lossy && connection.opener?.establishedAt === undefined) return false;
   return true;
 }

@@ -71,6 +71,8 @@ export class Monitor {
   /** A host may only be told that its peer has what its peer's kernel has. */
   private claimed(connection: Connection, host: HostName, from: number, to: number, verb: string): void {
     const peer = connection.ends[otherHost(host)];
+    // A cookie that is still good makes a second socket of an old one's segments.
+    if (peer?.socket.ended !== undefined) return;
     const holds = peer?.socket.receiver.holds(from, to) ?? to <= 1;
     if (holds && from >= 0 && (to > from || verb === 'acknowledges')) return;
     const has = `its kernel has ${peer?.socket.receiver.next ?? 0}`;
