@@ -113,7 +113,9 @@ function repeatSyn(rw: Rewriter, c: Connection, p: Packet, token: number): void 
 
 /** A SYN-ACK for a connection that our kernel opens. */
 export function receiveSynAck(rw: Rewriter, c: Connection, p: Packet, token: number): void {
-  if (ackNumber(p) !== (c.isnLocal + 1) >>> 0) return rw.pass(token, rw.withoutOurOptions(p));
+  if (ackNumber(p) !== (c.isnLocal + 1) >>> 0) {
+    return rw.pass(token, rw.withoutOurOptions(p), c.phase === 'syn_sent' ? 'offered' : undefined);
+  }
   if (c.phase === 'c_mode') return repeatedSynAck(rw, c, p, token);
   if (c.phase === 'plain') return rw.pass(token, rw.withoutOurOptions(p), c.finished ? 'plain' : 'tcpcrypt');
   const view = viewOf(rw, p);

@@ -157,7 +157,8 @@ function refuseResumption(rw: Rewriter, record: SynRecord): void {
 
 /** Our kernel answers a SYN. */
 export function sendSynAck(rw: Rewriter, c: Connection | undefined, p: Packet, token: number): void {
-  if (c?.active && c.phase !== 'encrypting') return rw.pass(token);
+  if (c?.active && c.phase !== 'encrypting')
+    return rw.pass(token, undefined, c.finished ? 'plain' : undefined);
   const identity = rw.identify(p, 'out', false);
   const isnRemote = (ackNumber(p) - 1) >>> 0;
   const record = rw.syns.get(identity.key);
@@ -216,7 +217,8 @@ function answersPlainSyn(
   p: Packet,
   token: number,
 ): void {
-  if (!c || c.phase === 'plain' || c.isnRemote === isnRemote) return rw.pass(token);
+  if (!c || c.finished) return rw.pass(token, undefined, 'plain');
+  if (c.phase === 'plain' || c.isnRemote === isnRemote) return rw.pass(token);
   rw.remove(c);
   const fresh = newConnection(identity, 'plain');
   if (fresh.decision.mode === 'Strict') return refuse(rw, fresh, p, token, 'out', 'peer_unsupported');

@@ -156,8 +156,8 @@ export class Rewriter implements RewriterMachine {
       return c.active ? receiveEncrypted(this, c, p, token) : receiveEncryptedPassive(this, c, p, token);
     }
     if (synAck && c?.active) return receiveSynAck(this, c, p, token);
-    if (synAck)
-      return c && c.phase !== 'plain' && this.isMarked ? this.drop(token, 'setup_numbers') : this.pass(token);
+    if (synAck && c && c.phase !== 'plain' && this.isMarked) return this.drop(token, 'setup_numbers');
+    if (synAck) return this.pass(token, undefined, !c || c.finished ? 'plain' : undefined);
     if (flags & SYN) return receiveSyn(this, c, p, token);
     switch (c?.phase) {
       case undefined:
