@@ -50,7 +50,7 @@ interface Route {
   readonly handle: (call: Call) => Promise<void>;
 }
 
-const routes: readonly Route[] = [
+export const routes: readonly Route[] = [
   { method: 'GET', path: /^\/v1\/healthz$/, handle: getHealth },
   { method: 'GET', path: /^\/v1\/connections$/, handle: getConnections },
   { method: 'GET', path: /^\/v1\/sessions$/, handle: getSession },

@@ -123,7 +123,9 @@ test('a file of something else, or of another version, is reported and replaced'
 test('the log is for its owner alone and stays small however much is written', (t) => {
   const path = directory(t);
   const file = join(path, checkpointFile);
+  // What others can read already is not written into.
   writeFileSync(file, '', { mode: 0o644 });
+  writeFileSync(`${file}.new`, '', { mode: 0o644 });
   const { log } = open(path);
   for (let i = 0; i < 20_000; i++) {
     log.put(`connection ${i % 50}`, Buffer.alloc(300, i));

@@ -24,7 +24,7 @@ const decided = { handshake: 'none', durationMs: 20, peerKnown: false, wouldRefu
 const outcomes: Record<'encrypted' | 'plain' | 'refused', Parameters<Observer['decided']>[0]> = {
   encrypted: { ...decided, connection: encrypted, outcome: 'encrypted', handshake: 'full', peerKnown: true },
   plain: { ...decided, connection: plain, outcome: 'plain' },
-  refused: { ...decided, connection: plain, outcome: 'refused' },
+  refused: { ...decided, connection: { ...plain, local: '[fd00::1]:81' }, outcome: 'refused' },
 };
 
 test('each decision is counted, fallbacks by reason, handshakes by time', () => {
@@ -56,7 +56,8 @@ test('refusals are logged always, other outcomes only when asked for', () => {
     ['warn: connection refused by policy'],
   );
   assert.equal(verbose.lines.length, 3);
-  assert.equal(quiet.lines[0]![2]['reason'], 'peer_unsupported');
+  const { local, reason } = quiet.lines[0]![2];
+  assert.deepEqual([local, reason], ['[fd00::1]:81', 'peer_unsupported']);
 });
 
 test('mode Audit: what Strict would have refused is counted and logged', () => {

@@ -175,7 +175,7 @@ test('a SYN that is accepted without a decision keeps its connection on offer', 
 test('held packets get their verdict later, by token, on their own queue, and once', () => {
   const tokens: number[] = [];
   let release = false;
-  const { loop, setup, data } = setUp((output, _direction, _bytes, token) => {
+  const { loop, setup, data, count } = setUp((output, _direction, _bytes, token) => {
     tokens.push(token);
     if (!release) return;
     output.verdict(tokens[0]!, { kind: 'accept' });
@@ -185,13 +185,13 @@ test('held packets get their verdict later, by token, on their own queue, and on
     output.verdict(token, { kind: 'drop' });
     output.verdict(12345, { kind: 'drop' });
   });
-  data.waiting.push({ id: 5, bytes: segment(ACK) });
+  data.waiting.push({ id: 5, bytes: segment(ACK, 100), hook: hooks.prerouting });
   loop.turn(0);
   setup.waiting.push({ id: 5, bytes: segment(SYN) });
   loop.turn(0);
   assert.deepEqual([loop.held, data.given, setup.given], [2, [], []]);
   release = true;
-  data.waiting.push({ id: 6, bytes: segment(ACK) });
+  data.waiting.push({ id: 6, bytes: segment(ACK, 100) });
   loop.turn(0);
   assert.equal(loop.held, 0);
   assert.deepEqual(data.given, [
@@ -200,6 +200,8 @@ test('held packets get their verdict later, by token, on their own queue, and on
   ]);
   assert.deepEqual(setup.given, [[5, 0, undefined, undefined]]);
   assert.deepEqual([setup.flushed, data.flushed], [1, 2]);
+  // Its bytes were gone by then: the ring held the next packet's.
+  assert.equal(count('tcpcrypt_payload_bytes_total', { direction: 'in' }), 0);
 });
 
 const faulty: Handle = () => {

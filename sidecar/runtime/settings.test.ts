@@ -66,6 +66,9 @@ test('a change of a file is applied; a bad one is logged and counted, and what w
     setTrustKeys: () => assert.fail('no keys'),
   });
   assert.equal(settings.policy.mode, 'Audit');
+  // What the process began with is not applied again.
+  await setTimeout(200);
+  assert.deepEqual(applied, []);
   writeFileSync(policyFile, 'mode: Strict');
   await until(() => applied.length === 1);
   writeFileSync(policyFile, 'mode: Stricter');

@@ -7,7 +7,7 @@ import { Lab, requireRoot } from './support/namespaces.ts';
 import { assertAllEncrypted, type Pair, secretly, withPair } from './support/pair.ts';
 import { GREETING, GREETING_PORT, makePath, PORT } from './support/path.ts';
 import { NEEDLE } from './support/pattern.ts';
-import { ended, eventually, saying, sleep } from './support/processes.ts';
+import { ended, eventually, sleep } from './support/processes.ts';
 import { startTcpcrypt } from './support/tcpcrypt.ts';
 import { startServer, transfer } from './support/transfer.ts';
 

@@ -59,13 +59,15 @@ export class Monitor {
     this.ends.set(key, end);
     const early = this.early.get(key);
     this.early.delete(key);
-    if (early !== undefined && early.info.openedAtMs >= (before?.app.endedAt ?? 0))
-      this.apply(end, early.outcome, early.info);
     socket.watch = {
       acknowledged: (_, ack) => this.claimed(connection, host, 1, ack, 'acknowledges'),
       sacked: (_, from, to) => this.claimed(connection, host, from, to, 'SACKs'),
       urgent: (_, at) => this.urgent(connection, host, at),
     };
+    if (early === undefined || early.info.openedAtMs < (before?.app.endedAt ?? 0)) return;
+    // With an attacker about, an early fallback may be that of a forged SYN.
+    if (early.outcome === 'encrypted' || this.scenario.attack === undefined)
+      this.apply(end, early.outcome, early.info);
   }
 
   /** A host may only be told that its peer has what its peer's kernel has. */

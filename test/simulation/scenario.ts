@@ -73,16 +73,17 @@ export function drawScenario(seed: number): Scenario {
   const translation = drawTranslation(random, family);
   const hosts = { a: drawHost(random, family), b: drawHost(random, family) };
   const trust = random.chance(0.15) ? [random.bytes(32), random.bytes(32)] : [];
-  const plans = drawRoles(random, hosts, trust, base);
+  const plans = drawRoles(random, hosts, trust);
   const clean = base.loss === 0 && base.strip === undefined && !base.dropsUnknownSyn;
+  const attack = random.chance(0.12) ? drawAttack(random) : undefined;
   return {
     seed,
     family,
-    hosts: plans,
+    hosts: { a: knownLimits(plans.a, base, attack), b: knownLimits(plans.b, base, attack) },
     faults: { ab: random.chance(0.9) ? base : quiet(base), ba: random.chance(0.9) ? base : quiet(base) },
     translation,
     connections: drawConnections(random, translation.nat !== undefined),
-    attack: random.chance(0.12) ? drawAttack(random) : undefined,
+    attack,
     restart: random.chance(clean ? 0.15 : 0.05)
       ? {
           host: random.pick(['a', 'b'] as const),
@@ -142,7 +143,6 @@ function drawRoles(
   random: Random,
   hosts: { a: HostPlan; b: HostPlan },
   trust: Uint8Array[],
-  base: Faults,
 ): Scenario['hosts'] {
   const odd = random.float();
   let { a, b } = hosts;
@@ -170,12 +170,13 @@ function drawRoles(
     a = { ...a, tcp: { ...a.tcp, keepaliveMs: 75_000 } };
     b = { ...b, tcp: { ...b.tcp, keepaliveMs: 75_000 } };
   }
-  return { a: knownLimits(a, base), b: knownLimits(b, base) };
+  return { a, b };
 }
 
 /** Found by these runs and not closed: the rules mark a connection plain while its SYN waits in the queue. */
-function knownLimits(host: HostPlan, faults: Faults): HostPlan {
-  return host.conntrackDeathMs > 0 || faults.duplicate > 0 ? { ...host, queueDelayMs: 0 } : host;
+function knownLimits(host: HostPlan, faults: Faults, attack: AttackPlan | undefined): HostPlan {
+  const late = host.conntrackDeathMs > 0 || faults.duplicate > 0 || attack !== undefined;
+  return late ? { ...host, queueDelayMs: 0 } : host;
 }
 
 function quiet(faults: Faults): Faults {
