@@ -23,20 +23,35 @@ export const ConnectionState = {
   superSegment: 3,
   /** tcpcrypt was offered and not answered yet: like plain, but the next SYN or SYN-ACK is queued for setup. */
   offered: 4,
+  /**
+   * A SYN or SYN-ACK was queued for setup, or passed by when nobody listened, and no verdict has come since: the next
+   * one is queued for setup as well, anything else on a data queue, where the rewriter's table decides.
+   */
+  asked: 5,
 } as const;
 export type ConnectionState = (typeof ConnectionState)[keyof typeof ConnectionState];
 
+/** What a verdict can make of a connection. */
+export type DecidedState = Exclude<ConnectionState, 0 | 5>;
+
 /**
- * In the mark of a packet on a data queue, never of a connection: its connection has no state. The rules set the state
- * bits of exactly those queued packets that do not belong to an encrypted connection, so the common case costs nothing.
+ * In the mark of a packet on a data queue, never of a connection: nothing is decided about its connection (`none` or
+ * `asked`). The rules set the state bits of exactly those queued packets that do not belong to an encrypted connection,
+ * so the common case costs nothing.
  */
 export const QUEUED_WITHOUT_STATE = 7;
+
+/**
+ * In the mark of a packet on a setup queue, never of a connection: an earlier SYN of its connection was queued or
+ * passed by. The first one has no state bits.
+ */
+export const ASKED_BEFORE = 6;
 
 /** Workers that a mark can name. */
 export const MAX_WORKERS = 8;
 const STATE_BITS = 3;
 const WORKER_BITS = 3;
-const HIGHEST_STATE = ConnectionState.offered;
+const HIGHEST_STATE = ConnectionState.asked;
 
 export interface MarkLayout {
   /** The six bits of state and worker: the lowest of those given. */
@@ -83,12 +98,12 @@ export function markOf(layout: MarkLayout, state: ConnectionState, worker = 0): 
 }
 
 /**
- * The packet mark of a verdict (with NF_REPEAT) that puts a connection into a state other than `none`. `packetMark` is
+ * The packet mark of a verdict (with NF_REPEAT) that puts a connection into a state. `packetMark` is
  * what the packet had: other software's bits stay.
  */
 export function verdictMark(
   layout: MarkLayout,
-  state: Exclude<ConnectionState, 0>,
+  state: DecidedState,
   worker = 0,
   packetMark = 0,
 ): number {
@@ -106,13 +121,18 @@ export function workerOf(layout: MarkLayout, mark: number): number {
 }
 
 /**
- * How the connection of a packet from a data or super-segment queue stands, told by the packet's mark. A SYN on a
- * setup queue has nothing decided: it does not go through here. Accept the packet with `clearedMark`.
+ * How the connection of a packet from a data or super-segment queue stands, told by the packet's mark. A setup queue
+ * has `askedBefore` instead. Accept the packet with `clearedMark`.
  */
 export function queuedState(layout: MarkLayout, packetMark: number): 'none' | 'plain' | 'tcpcrypt' {
   const state = (packetMark & layout.stateMask) >>> layout.shift;
   if (state === 0) return 'tcpcrypt';
   return state === QUEUED_WITHOUT_STATE ? 'none' : 'plain';
+}
+
+/** Whether an earlier SYN of the connection of a packet from a setup queue may have passed by. */
+export function askedBefore(layout: MarkLayout, packetMark: number): boolean {
+  return (packetMark & layout.stateMask) >>> layout.shift === ASKED_BEFORE;
 }
 
 /** A packet's mark without our bits. */

@@ -8,6 +8,7 @@
 import { TcpcryptError } from '../errors/catalogue.ts';
 import { parseCidr } from './cidr.ts';
 import {
+  ASKED_BEFORE,
   ConnectionState,
   hexMark,
   MAX_WORKERS,
@@ -163,17 +164,27 @@ function mangleTable(family: Family, options: RuleOptions, layout: MarkLayout): 
     },
     { name: 'TCPCRYPT_NEW', rules: newRules(options, layout) },
     { name: 'TCPCRYPT_SETUP', rules: setupRules(options, layout) },
+    { name: 'TCPCRYPT_AGAIN', rules: againRules(options, layout) },
     { name: 'TCPCRYPT_ASK', rules: askRules(options, layout) },
     {
-      name: 'TCPCRYPT_OPTION',
-      rules: [setPacketState(layout, ConnectionState.plain), ...byWorker(options.dataQueues, layout, '')],
+      name: 'TCPCRYPT_ASKED',
+      rules: [
+        setPacketState(layout, QUEUED_WITHOUT_STATE),
+        ...(spreadByAddress(options)
+          ? [`-j NFQUEUE ${anyOf(options.dataQueues)}${bypassOf(options)}`]
+          : byWorker(options.dataQueues, layout, bypassOf(options))),
+      ],
     },
+    { name: 'TCPCRYPT_OPTION', rules: optionRules(options, layout) },
     { name: 'TCPCRYPT_ICMP', rules: icmpRules(family, layout) },
     {
       name: 'TCPCRYPT_ICMP_ERROR',
       rules: [
         setPacketState(layout, QUEUED_WITHOUT_STATE),
-        `-m connmark ! --mark ${stateMark(layout, ConnectionState.none)} ${setPacketState(layout, ConnectionState.none)}`,
+        ...[ConnectionState.tcpcrypt, ConnectionState.superSegment].map(
+          (state) =>
+            `-m connmark --mark ${stateMark(layout, state)} ${setPacketState(layout, ConnectionState.none)}`,
+        ),
         ...byWorker(options.dataQueues, layout, ' --queue-bypass'),
       ],
     },
@@ -191,10 +202,24 @@ function stateRules(options: RuleOptions, layout: MarkLayout): string[] {
   return [
     ...byWorker(options.superSegmentQueues, layout, '', ConnectionState.superSegment),
     ...byWorker(options.dataQueues, layout, '', ConnectionState.tcpcrypt),
-    `${syn} -m connmark --mark ${stateMark(layout, ConnectionState.offered)} -g TCPCRYPT_ASK`,
-    // A repeated SYN of a connection whose first one went by without us: it stays plain.
+    `${syn} -m connmark --mark ${stateMark(layout, ConnectionState.offered)} -g TCPCRYPT_AGAIN`,
+    `${syn} -m connmark --mark ${asked(layout)} -g TCPCRYPT_AGAIN`,
+    // A repeated SYN of a plain connection decides nothing.
     `${syn} -j RETURN`,
     ...(options.optionKinds ?? [253]).map((kind) => `-p tcp -m tcp --tcp-option ${kind} -g TCPCRYPT_OPTION`),
+    `-m connmark --mark ${asked(layout)} -g TCPCRYPT_ASKED`,
+  ];
+}
+
+/** A segment with one of our options, of a connection that is not encrypted: never bypassed. */
+function optionRules(options: RuleOptions, layout: MarkLayout): string[] {
+  const ofAsked = `-m connmark --mark ${asked(layout)}`;
+  const byAddress = `${ofAsked} -j NFQUEUE ${anyOf(options.dataQueues)}`;
+  return [
+    setPacketState(layout, ConnectionState.plain),
+    `${ofAsked} ${setPacketState(layout, QUEUED_WITHOUT_STATE)}`,
+    ...(spreadByAddress(options) ? [byAddress] : []),
+    ...byWorker(options.dataQueues, layout, ''),
   ];
 }
 
@@ -221,11 +246,9 @@ function newRules(options: RuleOptions, layout: MarkLayout): string[] {
 
 /** The first SYN (or a SYN-ACK whose SYN nobody saw): choose a worker, then ask it. */
 function setupRules(options: RuleOptions, layout: MarkLayout): string[] {
-  const { setupQueues: queues, strict } = options;
-  if (queues.count > 1 && options.spread === 'address') {
-    const plain = `-j CONNMARK --set-xmark ${stateMark(layout, ConnectionState.plain)}`;
-    const bypass = strict ? '' : ' --queue-bypass';
-    return [...(strict ? [] : [plain]), `-j NFQUEUE ${anyOf(queues)}${bypass}`];
+  const { setupQueues: queues } = options;
+  if (spreadByAddress(options)) {
+    return [...markAsked(options, layout), `-j NFQUEUE ${anyOf(queues)}${bypassOf(options)}`];
   }
   const rules: string[] = [];
   for (let worker = 0; queues.count > 1 && worker < queues.count; worker++) {
@@ -236,13 +259,39 @@ function setupRules(options: RuleOptions, layout: MarkLayout): string[] {
   return [...rules, '-g TCPCRYPT_ASK'];
 }
 
-/** A SYN or SYN-ACK whose worker is chosen. Plain first: if nobody listens it passes, and the connection stays so. */
-function askRules(options: RuleOptions, layout: MarkLayout): string[] {
-  if (options.strict) return byWorker(options.setupQueues, layout, '');
+/** A SYN or SYN-ACK of a connection that was asked about before. By address, no worker is chosen before a verdict. */
+function againRules(options: RuleOptions, layout: MarkLayout): string[] {
+  const byAddress = `-m connmark --mark ${asked(layout)} -g TCPCRYPT_SETUP`;
   return [
-    `-j CONNMARK --set-xmark ${stateMark(layout, ConnectionState.plain)}`,
-    ...byWorker(options.setupQueues, layout, ' --queue-bypass'),
+    setPacketState(layout, ASKED_BEFORE),
+    ...(spreadByAddress(options) ? [byAddress] : []),
+    '-g TCPCRYPT_ASK',
   ];
+}
+
+/** A SYN or SYN-ACK whose worker is chosen. */
+function askRules(options: RuleOptions, layout: MarkLayout): string[] {
+  return [...markAsked(options, layout), ...byWorker(options.setupQueues, layout, bypassOf(options))];
+}
+
+/**
+ * Before the queue: it may let the packet pass. Not plain, for conntrack may have forgotten an encrypted connection,
+ * and what its kernel sends while anybody's SYN waits in the queue must not pass by.
+ */
+function markAsked(options: RuleOptions, layout: MarkLayout): string[] {
+  return options.strict ? [] : [`-j CONNMARK --set-xmark ${asked(layout)}`];
+}
+
+function bypassOf({ strict }: RuleOptions): string {
+  return strict ? '' : ' --queue-bypass';
+}
+
+function spreadByAddress({ setupQueues, spread }: RuleOptions): boolean {
+  return setupQueues.count > 1 && spread === 'address';
+}
+
+function asked(layout: MarkLayout): string {
+  return stateMark(layout, ConnectionState.asked);
 }
 
 /** Errors about plain connections concern nobody; without a listener they pass as they are. */

@@ -61,7 +61,7 @@ export function activeTimeout(rw: Rewriter, c: Connection): void {
   if (c.phase !== 'c_mode' || !c.initiation) {
     if (c.deadline !== undefined && rw.now >= c.deadline) {
       dropChain(rw, c);
-      rw.remove(c);
+      rw.clearTimers(c);
     }
     return;
   }

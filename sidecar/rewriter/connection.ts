@@ -100,7 +100,7 @@ export interface Connection {
   goodbye: Uint8Array | undefined;
   declined: boolean;
   /** After a fallback: see `plain.ts`. */
-  firstByteDelivered: boolean;
+  plainNext: number;
   peerPlainSeen: boolean;
   finished: boolean;
 
@@ -163,7 +163,7 @@ export function newConnection(
     held: [],
     goodbye: undefined,
     declined: false,
-    firstByteDelivered: false,
+    plainNext: 1,
     peerPlainSeen: false,
     finished: false,
     secured: undefined,

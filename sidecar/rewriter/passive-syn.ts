@@ -80,7 +80,7 @@ export function receiveSyn(rw: Rewriter, c: Connection | undefined, p: Packet, t
   const why = offers ? 'bypassed' : whyNotAccepted(rw, identity.peer, identity.decision.mode, p, view);
   if (why) {
     if (c && (c.phase !== 'plain' || identity.decision.mode !== 'Strict')) {
-      return rw.pass(token, rw.withoutOurOptions(p), c.phase === 'plain' ? 'plain' : undefined);
+      return rw.pass(token, rw.withoutOurOptions(p), c.finished ? 'plain' : undefined);
     }
     const fresh = newConnection(identity, 'plain');
     if (identity.decision.mode === 'Strict') return refuse(rw, fresh, p, token, 'in', why);

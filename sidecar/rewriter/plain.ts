@@ -98,12 +98,11 @@ export function receivePlain(rw: Rewriter, c: Connection, p: Packet, token: numb
   }
   const offset = extend(seqNumber(p), c.isnRemote, c.kernelAck);
   if (isInitData(c, p, offset)) return rw.drop(token, 'stripped_init');
-  const length = payloadLength(p);
-  const firstByte = c.firstByteDelivered || c.kernelAck > 1;
-  if (!firstByte && offset > 1 && (length > 0 || flags & FIN)) {
-    return rw.drop(token, 'before_first_byte');
-  }
-  if (length > 0 && offset <= 1 && offset + length > 1) c.firstByteDelivered = true;
+  // Nothing beyond a gap: what stands there may be the rest of an INIT that was cut on the way.
+  const end = offset + payloadLength(p);
+  const next = Math.max(c.plainNext, c.kernelAck);
+  if (offset > next && (end > offset || flags & FIN)) return rw.drop(token, 'beyond_gap');
+  c.plainNext = Math.max(next, end);
   if (!view.crypt) c.peerPlainSeen = true;
   rw.pass(token, rw.withoutOurOptions(p), markWhenDone(c));
 }

@@ -216,14 +216,15 @@ export class Rewriter implements RewriterMachine {
   }
 
   /**
-   * Conntrack may have forgotten a connection that is not plain; a SYN for its 4-tuple, anybody's, then makes a new
+   * Conntrack may have forgotten a connection that is not plain for good; a SYN for its 4-tuple, anybody's, then makes a new
    * entry, which the rules mark as plain before they ask. Such a connection gets its mark back.
    */
   private lostMark(token: number): ConnectionMark | undefined {
     const { mark, key } = this.queued;
     if (token !== this.queued.token || mark === 'tcpcrypt' || key === undefined) return undefined;
-    const phase = this.table.get(key)?.phase;
-    return phase && phase !== 'plain' && phase !== 'syn_sent' ? 'tcpcrypt' : undefined;
+    const c = this.table.get(key);
+    if (!c || c.finished) return undefined;
+    return c.phase === 'syn_sent' ? 'offered' : 'tcpcrypt';
   }
 
   /** Whether an earlier SYN of the connection at hand may have gone by without us. */

@@ -143,10 +143,8 @@ function sendInit2(rw: Rewriter, c: Connection): void {
 /** Own timers of `listen` and `s_mode`. */
 export function passiveTimeout(rw: Rewriter, c: Connection): void {
   if (c.deadline !== undefined && rw.now >= c.deadline) {
-    c.deadline = undefined;
-    if (c.phase === 'listen') return rw.remove(c);
-    // Nothing verified for so long: INIT2 is repeated no more; the socket's end ends the state.
-    c.retransmitAt = undefined;
+    // Nothing came for so long: INIT2 is repeated no more. The state ends when the socket does, not before.
+    rw.clearTimers(c);
     return rw.releaseHeld(c, 'drop');
   }
   if (c.phase === 's_mode' && c.retransmitAt !== undefined && rw.now >= c.retransmitAt) sendInit2(rw, c);
@@ -160,7 +158,6 @@ export function receiveInSMode(rw: Rewriter, c: Connection, p: Packet, token: nu
     if (!verified) return rw.drop(token, 'mac');
     c.phase = 'encrypting';
     c.retransmitAt = undefined;
-    c.deadline = undefined;
     noteVerified(rw, c);
     confirmEncryption(rw, c);
     deliver(rw, c, p, verified, token);

@@ -127,6 +127,7 @@ test('the log is for its owner alone and stays small however much is written', (
   writeFileSync(file, '', { mode: 0o644 });
   writeFileSync(`${file}.new`, '', { mode: 0o644 });
   const { log } = open(path);
+  assert.equal(statSync(file).mode & 0o777, 0o600);
   for (let i = 0; i < 20_000; i++) {
     log.put(`connection ${i % 50}`, Buffer.alloc(300, i));
     if (i % 3 === 0) log.delete(`connection ${(i + 7) % 50}`);

@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { Ajv2020 } from 'ajv/dist/2020.js';
 import { parse } from 'yaml';
 import { catalogue } from '../../errors/catalogue.ts';
 import { routes, toApiConnection } from './api.ts';
@@ -93,24 +92,19 @@ test('docs/api.yaml has every path and method that the API serves, and no other'
 });
 
 test('docs/api.yaml describes connections as the API shows them', () => {
-  const { components } = parse(read('api.yaml')) as { components: { schemas: Record<string, object> } };
-  const schemas = new Ajv2020({
-    strict: false,
-    formats: { 'date-time': /^[-0-9]{10}T[0-9:.]{12}Z$/, uri: true },
-  });
-  const { Connection, Endpoint } = components.schemas;
-  schemas.addSchema({ $id: 'http://localhost/', components: { schemas: { Endpoint } } });
-  const validate = schemas.compile({ $id: 'http://localhost/connection', ...closed(Connection!) });
-  for (const connection of [encrypted, plain]) {
+  const { Connection } = (parse(read('api.yaml')) as { components: { schemas: { Connection: Schema } } })
+    .components.schemas;
+  const shown = [encrypted, plain].map((connection) => Object.keys(toApiConnection(connection)));
+  assert.deepEqual(new Set(shown.flat()), new Set(Object.keys(Connection.properties)));
+  for (const name of Connection.required) {
     assert.ok(
-      validate(JSON.parse(JSON.stringify(toApiConnection(connection)))),
-      JSON.stringify(validate.errors),
+      shown.every((names) => names.includes(name)),
+      name,
     );
   }
 });
 
-/** No property that is not described; references to other schemas resolved where the test put them. */
-function closed(schema: object): object {
-  const text = JSON.stringify({ ...schema, additionalProperties: false });
-  return JSON.parse(text.replaceAll('#/components', 'http://localhost/#/components'));
+interface Schema {
+  readonly properties: object;
+  readonly required: readonly string[];
 }

@@ -5,8 +5,10 @@
  * and a packet that could not be handled passes only where nothing has been encrypted yet.
  */
 import {
+  askedBefore,
   ConnectionState,
   clearedMark,
+  type DecidedState,
   type MarkLayout,
   queuedState,
   verdictMark,
@@ -15,7 +17,7 @@ import { descriptor, hooks, packetFlags, verdicts } from '../nfqueue-bindings/in
 import type { ConnectionMark, Direction, Output, RewriterMachine, Verdict } from '../rewriter/types.ts';
 import { bucketsOf } from './metrics.ts';
 import type { SendLog } from './observer.ts';
-import { isLinkLocal, isSyn, linkLocalPeer, payloadBytes } from './packet-fields.ts';
+import { isLinkLocal, linkLocalPeer, payloadBytes } from './packet-fields.ts';
 import type { Counters } from './shared-counters.ts';
 
 export type QueueKind = 'setup' | 'data';
@@ -49,8 +51,6 @@ interface Queued {
   readonly id: number;
   readonly direction: Direction;
   readonly packetMark: number;
-  /** Undecided, the connection stays so: its SYN-ACK is asked about as well. */
-  readonly syn: boolean;
   readonly encrypted: boolean;
   readonly payloadBytes: number;
   readonly bytes: Uint8Array | undefined;
@@ -127,13 +127,12 @@ export class PacketLoop {
     const offset = descriptors[at + descriptor.offset]!;
     const bytes = ring.subarray(offset, offset + descriptors[at + descriptor.length]!);
     const packetMark = descriptors[at + descriptor.mark]!;
-    const mark: ConnectionMark = kind === 'setup' ? 'none' : queuedState(this.#options.layout, packetMark);
+    const mark = markOf(this.#options.layout, kind, packetMark);
     const queued: Queued = {
       kind,
       id: descriptors[at + descriptor.id]!,
       direction: descriptors[at + descriptor.hook] === hooks.prerouting ? 'in' : 'out',
       packetMark,
-      syn: kind === 'setup' && isSyn(bytes),
       encrypted: mark === 'tcpcrypt',
       payloadBytes: payloadBytes(bytes),
       bytes,
@@ -181,7 +180,7 @@ export class PacketLoop {
     const { layout } = this.#options;
     const { packetMark, encrypted, direction } = queued;
     const payload = bytes && { payload: bytes };
-    const state = mark === undefined ? undecidedState(queued) : stateFor(mark);
+    const state = mark && stateFor(mark);
     if (state !== undefined) {
       const marked = verdictMark(layout, state, 0, packetMark);
       this.#answer(queued, verdicts.repeat, { ...payload, mark: marked });
@@ -245,12 +244,13 @@ export class PacketLoop {
   }
 }
 
-/** Accepted without a decision: a SYN's connection is asked about again at its SYN-ACK. */
-function undecidedState({ syn }: Queued): Exclude<ConnectionState, 0> | undefined {
-  return syn ? ConnectionState.offered : undefined;
+/** What the rewriter hears of a packet's connection. */
+function markOf(layout: MarkLayout, kind: QueueKind, packetMark: number): ConnectionMark {
+  if (kind === 'data') return queuedState(layout, packetMark);
+  return askedBefore(layout, packetMark) ? 'offered' : 'none';
 }
 
-function stateFor(mark: ConnectionMark): Exclude<ConnectionState, 0> {
+function stateFor(mark: ConnectionMark): DecidedState {
   if (mark === 'tcpcrypt') return ConnectionState.tcpcrypt;
   return mark === 'plain' ? ConnectionState.plain : ConnectionState.offered;
 }

@@ -44,14 +44,15 @@ class Running {
   }
 
   async ready(): Promise<this> {
-    const first = await Promise.race([once(this.child.stdout!.setEncoding('utf8'), 'data'), this.exited]);
+    const line = once(this.child.stdout!.setEncoding('utf8'), 'data');
+    const first = await within(Promise.race([line, this.exited]), 'ready');
     assert.equal(first[0], 'ready\n', this.stderr);
     return this;
   }
 
   async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
     this.child.kill(signal);
-    const [code] = await this.exited;
+    const [code] = await within(this.exited, 'the end of run');
     if (signal === 'SIGTERM') assert.equal(code, 0, this.stderr);
   }
 
@@ -104,6 +105,14 @@ class Client {
     await until(() => this.#received.length > line.length, `an echo of ${line.length} bytes`);
     assert.equal(this.#received, `${line}\n`);
   }
+}
+
+/** A promise that is kept within 20 seconds. */
+async function within<T>(promise: Promise<T>, name: string): Promise<T> {
+  const late = setTimeout(20_000, undefined, { ref: false }).then(() => {
+    throw new Error(`waited too long for ${name}`);
+  });
+  return await Promise.race([promise, late]);
 }
 
 async function until(what: () => boolean | Promise<boolean>, name: string): Promise<void> {
@@ -230,7 +239,8 @@ test('SIGTERM: the last bytes arrive first; then rules, socket file and process 
      socket.end(Buffer.alloc(3_000_000), () => process.exit());`,
   ]);
   await once(source, 'exit');
-  const [[bytes]] = await Promise.all([once(sink.stdout!, 'data'), running.stop()]);
+  const received = within(once(sink.stdout!, 'data'), 'the last bytes');
+  const [[bytes]] = await Promise.all([received, running.stop()]);
   assert.equal(bytes, '3000000\n');
   assert.doesNotMatch(a.run('iptables-nft-save').stdout, /TCPCRYPT/);
   assert.equal(
@@ -239,20 +249,26 @@ test('SIGTERM: the last bytes arrive first; then rules, socket file and process 
   );
 });
 
-test('rules are not taken from under a connection that is encrypted: it is reset first', async (t) => {
-  if (!requireRoot(t)) return;
-  await using lab = pair(t);
-  await lab.start(lab.b);
-  const running = await lab.start(lab.a);
-  await startServer(lab.b);
-  const client = new Client(lab.a, lab.b.address4());
-  await client.echo('hello');
-  const ended = once(client.child, 'exit');
-  await running.stop();
-  assert.deepEqual(await ended, [1, null]);
-  assert.match(running.stderr, /connections are reset/);
-  assert.doesNotMatch(lab.a.run('iptables-nft-save').stdout, /TCPCRYPT/);
-});
+for (const side of ['active', 'passive'] as const) {
+  test(`rules are not taken from under an encrypted connection: the ${side} end resets it first`, async (t) => {
+    if (!requireRoot(t)) return;
+    await using lab = pair(t);
+    const passive = await lab.start(lab.b);
+    const active = await lab.start(lab.a);
+    await startServer(lab.b);
+    const clients = [lab.b.address4(), lab.b.address6()].map((address) => new Client(lab.a, address));
+    for (const client of clients) await client.echo('hello');
+    const ended = clients.map(({ child }) => once(child, 'exit'));
+    const stopping = side === 'active' ? active : passive;
+    await stopping.stop();
+    assert.deepEqual(await within(Promise.all(ended), 'resets'), [
+      [1, null],
+      [1, null],
+    ]);
+    assert.match(stopping.stderr, /"connections":2,.*are reset/);
+    assert.doesNotMatch(stopping.host.run('iptables-nft-save').stdout, /TCPCRYPT/);
+  });
+}
 
 test('a policy that changes applies to the next connection; a bad one changes nothing', async (t) => {
   if (!requireRoot(t)) return;
@@ -290,7 +306,7 @@ test('what is in the way: a metrics port in use is not fatal, a queue or an API 
   assert.equal(await running.metric(/^tcpcrypt_listen_errors_total\{listener="metrics"\} (\d+)$/m), 1);
   const refused = async (args: string[], message: RegExp, status = 1): Promise<void> => {
     const second = new Running(a, running.directory, args);
-    const [code] = await second.exited;
+    const [code] = await within(second.exited, 'a refusal');
     assert.equal(code, status, second.stderr);
     assert.match(second.stderr, message);
   };

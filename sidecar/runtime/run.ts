@@ -46,6 +46,10 @@ export async function run(options: RunOptions, log: Logger): Promise<void> {
     log.warn({ file: keyLogFile }, 'the secrets of all connections are written to the key log');
   }
 
+  if (settings.policy.mode === 'Strict' && !options.rules.strict) {
+    log.warn('policy is Strict, but new connections go plain while this process is away: see --strict');
+  }
+
   const died = Promise.withResolvers<never>();
   died.promise.catch(() => {});
   const packets = await PacketPort.start(

@@ -9,18 +9,11 @@ import { startTcpcrypt } from './support/tcpcrypt.ts';
 import { transfer } from './support/transfer.ts';
 
 /** The routers tell nobody that a packet was too big. */
-function filterIcmp(path: Path & { far?: unknown }): void {
-  path.router.run('iptables', ['-A', 'OUTPUT', '-p', 'icmp', '-j', 'DROP']);
-  path.router.run('ip6tables', [
-    '-A',
-    'OUTPUT',
-    '-p',
-    'icmpv6',
-    '--icmpv6-type',
-    'packet-too-big',
-    '-j',
-    'DROP',
-  ]);
+function filterIcmp({ router, far }: Awaited<ReturnType<typeof makeNarrowPath>>): void {
+  for (const host of [router, far]) {
+    host.run('iptables', ['-A', 'OUTPUT', '-p', 'icmp', '-j', 'DROP']);
+    host.run('ip6tables', ['-A', 'OUTPUT', '-p', 'icmpv6', '--icmpv6-type', 'packet-too-big', '-j', 'DROP']);
+  }
 }
 
 /** Hosts that find out by themselves, as servers behind such paths are set up: without it plain TCP hangs too. */
@@ -59,10 +52,11 @@ scenarios([
   },
   {
     name: 'a hop of 1280 bytes, ICMP filtered: plain after the time-out, then encrypted without the hybrid exchange',
-    path: (lab) => makeNarrowPath(lab, 1280),
-    prepare: (path) => {
+    path: async (lab) => {
+      const path = await makeNarrowPath(lab, 1280);
       filterIcmp(path);
       probeMtu(path);
+      return path;
     },
     steps: [plain('init_timeout', undefined, { within: 12_000 }), { ...ENCRYPTED, keyExchange: 'X25519' }],
   },

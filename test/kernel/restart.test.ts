@@ -124,6 +124,7 @@ test(
       t,
       async (pair) => {
         const { atClient } = pair;
+        pair.atServer.writePolicy({ mode: 'Opportunistic' });
         await startServer(pair.server, { port: PORT });
         const once = async (): Promise<string> => {
           const encrypted = atClient.outcomes('encrypted');

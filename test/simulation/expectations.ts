@@ -39,6 +39,8 @@ export function mustComplete(scenario: Scenario, connection: Connection): boolea
   // A blind SYN can keep a handshake from ending with any TCP.
   const { opener, listener } = connection;
   if (scenario.attack !== undefined && (!opener?.establishedAt || !listener?.establishedAt)) return false;
+  // Five SYN-ACKs, most of them spent on a full accept queue, may all be lost.
+  if (lossy && a.refuseAccepts + b.refuseAccepts > 0) return false;
   if (lossy && connection.opener?.establishedAt === undefined) return false;
   return true;
 }

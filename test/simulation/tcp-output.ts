@@ -101,7 +101,7 @@ export function sendProbe(socket: TcpSocket): void {
 
 /** Sends what window and congestion allow. */
 export function flush(socket: TcpSocket): void {
-  for (let pieces = 0; pieces < 64; pieces++) {
+  for (let pieces = 0; pieces < 64 && socket.state !== 'closed'; pieces++) {
     const sackBytes = socket.sack && socket.receiver.hasSack ? 12 : 0;
     const piece = socket.sender.piece(dataRoom(socket, sackBytes));
     if (piece === undefined) break;

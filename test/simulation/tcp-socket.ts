@@ -90,6 +90,7 @@ export class TcpSocket {
   watch: Watch | undefined;
   /** Which of the run's connections this is. */
   label = -1;
+  readonly active: boolean;
   readonly sender: Sender;
   readonly receiver: Receiver;
   readonly tsBase: number;
@@ -121,6 +122,7 @@ export class TcpSocket {
     this.iss = iss;
     this.app = app;
     this.state = state;
+    this.active = state === 'syn-sent';
     this.mtu = settings.mtu;
     this.timestamps = settings.timestamps;
     this.sack = settings.sack;
@@ -195,7 +197,7 @@ export class TcpSocket {
   }
 
   armRetransmit(): void {
-    if (this.retransmitTimer !== undefined) return;
+    if (this.retransmitTimer !== undefined || this.state === 'closed') return;
     const { sender } = this;
     if (!sender.outstanding && !(sender.pending && this.synchronised)) return;
     const wait = this.rto * 2 ** this.retries;
@@ -221,6 +223,7 @@ export class TcpSocket {
   }
 
   armAck(): void {
+    if (this.state === 'closed') return;
     this.ackTimer ??= this.host.clock.after(this.settings.delayedAckMs, () => {
       this.ackTimer = undefined;
       sendAck(this);

@@ -313,7 +313,7 @@ function socketsOf(tcp: TcpHost): SocketInfo[] {
     remote: text(socket.remote.address, socket.remote.port),
     state: stateNumber(socket),
     ...(socket.synchronised && socket.state !== 'time-wait'
-      ? { bytesAcked: socket.sender.una, bytesReceived: socket.receiver.next - 1 }
+      ? { bytesAcked: socket.sender.una - (socket.active ? 0 : 1), bytesReceived: socket.receiver.next - 1 }
       : {}),
     sendQueueBytes:
       socket.state === 'time-wait' ? 0 : socket.sender.data.length - Math.max(0, socket.sender.una - 1),

@@ -35,6 +35,7 @@ export async function capture(
       '-w',
       file,
       '-U',
+      '--immediate-mode',
       '-n',
       '-Z',
       'root',
@@ -56,7 +57,7 @@ export async function capture(
   });
   return {
     async stop() {
-      // What the kernel has queued for tcpdump is written when its buffer turns, at most a second later.
+      // What is on its way still: the capture is immediate, the writing is not.
       await sleep(300);
       await ended(child, 'SIGINT');
       const packets = [...readPcap(readFileSync(file))];

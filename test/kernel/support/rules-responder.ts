@@ -4,6 +4,7 @@
  */
 import { argv, stdout } from 'node:process';
 import {
+  askedBefore,
   ConnectionState,
   clearedMark,
   markLayout,
@@ -18,13 +19,13 @@ import {
   verdicts,
 } from '../../../sidecar/nfqueue-bindings/index.ts';
 
-/** `accept` decides nothing; a state's name puts the connection into it. */
-export type Answer = 'accept' | 'drop' | keyof typeof ConnectionState;
+/** `accept` decides nothing, `hold` gives no verdict at all; a state's name puts the connection into it. */
+export type Answer = 'accept' | 'drop' | 'hold' | Exclude<keyof typeof ConnectionState, 'none' | 'asked'>;
 
 export interface Answers {
   readonly syn?: Answer;
   readonly synAck?: Answer;
-  /** Everything else. */
+  /** Everything else. Untold, a connection that nothing is decided about becomes plain. */
   readonly other?: Answer;
   /** Turns the payload's bits over on the data queues, as a cipher both ends have. */
   readonly flip?: boolean;
@@ -41,8 +42,8 @@ export interface Seen {
   readonly worker: number;
   readonly hook: number;
   readonly mark: number;
-  /** What the packet's mark says of its connection (`queuedState`). */
-  readonly state: 'none' | 'plain' | 'tcpcrypt';
+  /** What the packet's mark says of its connection (`queuedState`, `askedBefore`). */
+  readonly state: 'none' | 'plain' | 'tcpcrypt' | 'asked before';
   readonly protocol: number;
   /** TCP flags that are set of S, A, F, R; '' for other protocols. */
   readonly flags: string;
@@ -55,6 +56,10 @@ export interface Seen {
 
 const layout = markLayout();
 const firsts = { setup: 100, data: 110, superSegment: 120 } as const;
+
+function setupState(mark: number): 'none' | 'asked before' {
+  return askedBefore(layout, mark) ? 'asked before' : 'none';
+}
 
 function read(
   packet: Buffer,
@@ -95,16 +100,19 @@ if (import.meta.main) {
       worker,
       hook: field('hook'),
       mark,
-      state: queuedState(layout, mark),
+      state: kind === 'setup' ? setupState(mark) : queuedState(layout, mark),
       gso,
       ...parts,
     };
     stdout.write(`${JSON.stringify(seen)}\n`);
-    const answer =
-      (seen.flags === 'S' ? answers.syn : seen.flags === 'SA' ? answers.synAck : answers.other) ?? 'accept';
+    const unknown = kind === 'data' && seen.protocol === 6 && seen.state === 'none';
+    const told =
+      seen.flags === 'S' ? answers.syn : seen.flags === 'SA' ? answers.synAck : answers.other;
+    const answer = told ?? (unknown ? 'plain' : 'accept');
+    if (answer === 'hold') return;
     if (answer === 'drop') {
       queue.verdict(field('id'), verdicts.drop);
-    } else if (answer !== 'accept' && answer !== 'none') {
+    } else if (answer !== 'accept') {
       const decided = verdictMark(layout, ConnectionState[answer], worker, mark);
       queue.verdict(field('id'), verdicts.repeat, { mark: decided });
     } else if (answers.flip && kind !== 'setup' && seen.payloadBytes > 0) {

@@ -76,6 +76,7 @@ async function run(t: TestContext, scenario: Scenario): Promise<void> {
     assertRight(await transfer(path.client, options));
     assertWorked(await box?.stop(), scenario.worksOnPlain ?? []);
   });
+  forgetPath(path);
   await t.test('with tcpcrypt at both ends', async () => {
     const box = await middlebox(scenario, path);
     await using client = await startTcpcrypt(path.client);
@@ -90,6 +91,14 @@ async function run(t: TestContext, scenario: Scenario): Promise<void> {
       assertWorked(counters, scenario.works ?? scenario.worksOnPlain ?? []);
     }
   });
+}
+
+/** What the plain transfer taught the kernels about the path's MTU. */
+function forgetPath({ client, server }: Path): void {
+  for (const host of [client, server]) {
+    host.ip('route', 'flush', 'cache');
+    host.ip('-6', 'route', 'flush', 'cache');
+  }
 }
 
 async function runStep(
