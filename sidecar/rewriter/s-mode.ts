@@ -130,12 +130,15 @@ function receiveInit1(rw: Rewriter, c: Connection, p: Packet, view: SetupView, t
 
 const initSuboptions: Suboption[] = [{ opcode: INIT2, data: NO_DATA }];
 
-function sendInit2(rw: Rewriter, c: Connection): void {
+/** INIT2, always the same bytes. It acknowledges INIT1, which took sequence space. */
+function repeatInit2(rw: Rewriter, c: Connection): void {
   const segment = ownSegment(c, rw, initSuboptions, c.initSent, ACK | PSH);
-  if (segment) {
-    // It acknowledges INIT1, which took sequence space.
+  if (segment)
     rw.toNetwork(buildSegment(segment, { ...fieldsOf(segment), ack: seqAt(c.isnRemote, 1 + c.rxDelta) }));
-  }
+}
+
+function sendInit2(rw: Rewriter, c: Connection): void {
+  repeatInit2(rw, c);
   rw.setRetransmit(c, c.retransmitMs);
   c.retransmitMs = Math.min(c.retransmitMs * 2, 30_000);
 }
@@ -178,9 +181,7 @@ export function receiveInSMode(rw: Rewriter, c: Connection, p: Packet, token: nu
 function repeatedInit1(rw: Rewriter, c: Connection, p: Packet, token: number): void {
   const same = extend(seqNumber(p), c.isnRemote, 1) === 1 && Buffer.compare(payloadOf(p), c.initSeen!) === 0;
   if (!same) return rw.drop(token, 'other_init');
-  const segment = ownSegment(c, rw, initSuboptions, c.initSent, ACK | PSH);
-  if (segment)
-    rw.toNetwork(buildSegment(segment, { ...fieldsOf(segment), ack: seqAt(c.isnRemote, 1 + c.rxDelta) }));
+  repeatInit2(rw, c);
   rw.pass(token, bareAck(rw, c, p));
 }
 

@@ -26,6 +26,11 @@ export function mustComplete(scenario: Scenario, connection: Connection): boolea
   if (tampers(scenario) || mayStopBound(ab.strip) || mayStopBound(ba.strip)) return false;
   if (plan.openerScript.end === 'abort' || plan.listenerScript.end === 'abort') return false;
   if (a.mode === 'Strict' || b.mode === 'Strict' || a.authentication === 'Required') return false;
+  // An older ISN on a 4-tuple in TIME-WAIT needs an RST to get through, which rstCheck may not let pass.
+  const before = scenario.connections[connection.label - 1];
+  const reused = before !== undefined && before.sourcePort === plan.sourcePort;
+  const older = reused && ((plan.openerIss - before.openerIss) | 0) <= 200_000;
+  if (older && (a.rstCheck || b.rstCheck)) return false;
   // A resumed S is bound by its NEXTK2; C is plain if the path took that out of the SYN-ACK.
   const back = plan.opener === 'a' ? ba : ab;
   const mayLoseNextk2 =

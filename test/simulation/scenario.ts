@@ -245,7 +245,10 @@ function drawConnections(random: Random, nat: boolean): ConnectionPlan[] {
   const reuse = random.chance(0.2);
   const simultaneous = !nat && random.chance(0.04);
   const plans: ConnectionPlan[] = [];
+  let iss = random.u32();
   for (let label = 0; label < count; label++) {
+    // Linux takes them from a clock, so that a 4-tuple's next one is newer; not all systems do.
+    iss = reuse && random.chance(0.8) ? (iss + random.between(100_000, 50_000_000)) >>> 0 : random.u32();
     const { openerScript, listenerScript } = drawDialogue(random);
     const wraps = random.chance(0.15);
     plans.push({
@@ -255,7 +258,7 @@ function drawConnections(random: Random, nat: boolean): ConnectionPlan[] {
       sourcePort: reuse ? 40_000 : 40_000 + label,
       listenPort: reuse ? 80 : 80 + label,
       simultaneous,
-      openerIss: wraps ? 0x100000000 - random.skewed(1, 30_000) : random.u32(),
+      openerIss: wraps && !reuse ? 0x100000000 - random.skewed(1, 30_000) : iss,
       openerScript,
       listenerScript,
     });
