@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
+  ASKED_BEFORE,
+  askedBefore,
   ConnectionState,
   clearedMark,
   DEFAULT_INJECT_MARK,
@@ -38,7 +40,7 @@ test('the default layout is the one that docs/rules.md shows', () => {
 
 test('a state that this version does not know is none', () => {
   const layout = markLayout();
-  for (const state of [5, 6, 7]) assert.equal(stateOf(layout, state << layout.shift), ConnectionState.none);
+  for (const state of [6, 7]) assert.equal(stateOf(layout, state << layout.shift), ConnectionState.none);
 });
 
 test('a queued packet without state bits belongs to an encrypted connection', () => {
@@ -46,6 +48,14 @@ test('a queued packet without state bits belongs to an encrypted connection', ()
   assert.equal(queuedState(layout, 0x80000001), 'tcpcrypt');
   assert.equal(queuedState(layout, markOf(layout, ConnectionState.plain, 3)), 'plain');
   assert.equal(queuedState(layout, QUEUED_WITHOUT_STATE << layout.shift), 'none');
+});
+
+test('a SYN on a setup queue tells whether one was asked about before it', () => {
+  const layout = markLayout();
+  assert.equal(askedBefore(layout, 0x81ffffff), false);
+  assert.equal(askedBefore(layout, 0x8d000000), true);
+  assert.equal(askedBefore(layout, ASKED_BEFORE << layout.shift), true);
+  assert.equal(askedBefore(layout, QUEUED_WITHOUT_STATE << layout.shift), false);
 });
 
 test('settings that cannot work are refused', () => {

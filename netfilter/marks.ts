@@ -101,12 +101,7 @@ export function markOf(layout: MarkLayout, state: ConnectionState, worker = 0): 
  * The packet mark of a verdict (with NF_REPEAT) that puts a connection into a state. `packetMark` is
  * what the packet had: other software's bits stay.
  */
-export function verdictMark(
-  layout: MarkLayout,
-  state: DecidedState,
-  worker = 0,
-  packetMark = 0,
-): number {
+export function verdictMark(layout: MarkLayout, state: DecidedState, worker = 0, packetMark = 0): number {
   return ((packetMark & ~layout.mask) | layout.injectMark | markOf(layout, state, worker)) >>> 0;
 }
 

@@ -47,17 +47,16 @@ test('no rule about an encrypted connection has a bypass', () => {
   }
 });
 
-test('strict: no SYN is bypassed, none is plain beforehand', () => {
+test('strict: no SYN is bypassed, none is asked beforehand', () => {
   for (const queues of [{}, spread, { ...spread, spread: 'address' as const }]) {
-    const rules = ['TCPCRYPT_SETUP', 'TCPCRYPT_ASK'].flatMap((chain) =>
-      rulesOf(chain, { ...queues, strict: true }),
-    );
-    assert.ok(!rules.some((rule) => /bypass|0x2000000\//.test(rule)));
-    const open = ['TCPCRYPT_SETUP', 'TCPCRYPT_ASK'].flatMap((chain) => rulesOf(chain, queues));
+    const chains = ['TCPCRYPT_SETUP', 'TCPCRYPT_ASK', 'TCPCRYPT_ASKED'];
+    const rules = chains.flatMap((chain) => rulesOf(chain, { ...queues, strict: true }));
+    assert.ok(!rules.some((rule) => /bypass|xmark 0xa000000/.test(rule)));
+    const open = chains.flatMap((chain) => rulesOf(chain, queues));
     assert.ok(
       open.filter((rule) => rule.includes('NFQUEUE')).every((rule) => rule.endsWith(' --queue-bypass')),
     );
-    assert.ok(open.some((rule) => rule.includes('CONNMARK --set-xmark 0x2000000')));
+    assert.ok(open.some((rule) => rule.includes('CONNMARK --set-xmark 0xa000000/0xe000000')));
   }
 });
 
@@ -68,8 +67,31 @@ test('workers: a rule each, and the last takes what is left', () => {
     '-j NFQUEUE --queue-num 12 --queue-bypass',
   ]);
   assert.deepEqual(rulesOf('TCPCRYPT_SETUP', { ...spread, spread: 'address' }), [
-    '-j CONNMARK --set-xmark 0x2000000/0xe000000',
+    '-j CONNMARK --set-xmark 0xa000000/0xe000000',
     '-j NFQUEUE --queue-balance 10:12 --queue-bypass',
+  ]);
+});
+
+test('asked about and not decided: by the worker that was chosen, or by address', () => {
+  assert.deepEqual(rulesOf('TCPCRYPT_AGAIN', spread), [
+    '-j MARK --set-xmark 0xc000000/0x7e000000',
+    '-g TCPCRYPT_ASK',
+  ]);
+  assert.deepEqual(rulesOf('TCPCRYPT_ASKED', spread), [
+    '-j MARK --set-xmark 0xe000000/0x7e000000',
+    '-m connmark --mark 0x0/0x70000000 -j NFQUEUE --queue-num 20 --queue-bypass',
+    '-m connmark --mark 0x10000000/0x70000000 -j NFQUEUE --queue-num 21 --queue-bypass',
+    '-j NFQUEUE --queue-num 22 --queue-bypass',
+  ]);
+  const byAddress = { ...spread, spread: 'address' } as const;
+  assert.deepEqual(rulesOf('TCPCRYPT_AGAIN', byAddress), [
+    '-j MARK --set-xmark 0xc000000/0x7e000000',
+    '-m connmark --mark 0xa000000/0xe000000 -g TCPCRYPT_SETUP',
+    '-g TCPCRYPT_ASK',
+  ]);
+  assert.deepEqual(rulesOf('TCPCRYPT_ASKED', byAddress), [
+    '-j MARK --set-xmark 0xe000000/0x7e000000',
+    '-j NFQUEUE --queue-balance 20:22 --queue-bypass',
   ]);
 });
 
@@ -176,7 +198,7 @@ test('differences name each rule, and nothing else', () => {
     found((text) => text.replace(':FORWARD', ':TCPCRYPT_OLD - [0:0]\n:FORWARD')),
     ['IPv4 mangle: unexpected: chain TCPCRYPT_OLD'],
   );
-  assert.deepEqual(findDifferences(4, [], wanted).filter(({ rule }) => rule === '').length, 13);
+  assert.deepEqual(findDifferences(4, [], wanted).filter(({ rule }) => rule === '').length, 15);
   const swapped = found((text) => text.replace(/(-A TCPCRYPT_OURS .*\n)(-A TCPCRYPT_OURS .*\n)/, '$2$1'));
   assert.equal(swapped.length, 1);
   assert.match(swapped[0]!, /in the wrong place: -A TCPCRYPT_OURS/);

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
+  ASKED_BEFORE,
   ConnectionState,
   markLayout,
   markOf,
@@ -117,7 +118,10 @@ test('what the rewriter hears of a packet: direction by hook, mark by queue and 
     heard.push([direction, bytes.length, mark, now]);
     output.verdict(token, { kind: 'accept' });
   });
-  setup.waiting.push({ id: 1, bytes: segment(SYN), hook: hooks.prerouting });
+  setup.waiting.push(
+    { id: 1, bytes: segment(SYN), hook: hooks.prerouting },
+    { id: 2, bytes: segment(SYN), mark: markOf(layout, ASKED_BEFORE as ConnectionState) },
+  );
   data.waiting.push(
     { id: 1, bytes: segment(ACK, 5) },
     { id: 2, bytes: segment(ACK, 6), mark: markOf(layout, QUEUED_WITHOUT_STATE as ConnectionState) },
@@ -126,6 +130,7 @@ test('what the rewriter hears of a packet: direction by hook, mark by queue and 
   loop.turn(0);
   assert.deepEqual(heard, [
     ['in', 40, 'none', 1000],
+    ['out', 40, 'offered', 1000],
     ['out', 45, 'tcpcrypt', 1000],
     ['out', 46, 'none', 1000],
     ['in', 47, 'plain', 1000],
@@ -160,15 +165,16 @@ test('a verdict with a mark repeats the hook with it; one without accepts, our b
   assert.equal(data.flushed, 5);
 });
 
-test('a SYN that is accepted without a decision keeps its connection on offer', () => {
+test('a SYN that is accepted without a decision leaves its connection asked about, our bits cleared', () => {
   const { loop, setup } = setUp((output, _direction, _bytes, token) =>
     output.verdict(token, { kind: 'accept' }),
   );
-  setup.waiting.push({ id: 7, bytes: segment(SYN) }, { id: 8, bytes: segment(ACK) });
+  const again = (markOf(layout, ASKED_BEFORE as ConnectionState) | 0xff) >>> 0;
+  setup.waiting.push({ id: 7, bytes: segment(SYN) }, { id: 8, bytes: segment(SYN), mark: again });
   loop.turn(0);
   assert.deepEqual(setup.given, [
-    [7, verdicts.repeat, verdictMark(layout, ConnectionState.offered), undefined],
-    [8, verdicts.accept, undefined, undefined],
+    [7, verdicts.accept, undefined, undefined],
+    [8, verdicts.accept, 0xff, undefined],
   ]);
 });
 

@@ -22,7 +22,7 @@ import { Lab, requireRoot } from './support/namespaces.ts';
 import { Client, echo, matched, options, Responder, RulesLab, tracked } from './support/rules-lab.ts';
 import { icmpError, tcpSegment } from './support/rules-packets.ts';
 
-const { plain } = ConnectionState;
+const { plain, asked } = ConnectionState;
 const agree = { syn: 'offered', synAck: 'tcpcrypt' } as const;
 
 test('loopback is not touched', async (t) => {
@@ -67,7 +67,7 @@ test('UDP is not tracked where told so, and TCP and ICMP are', async (t) => {
   assert.equal(count(), 0);
   await echo(lab.b);
   assert.equal(await new Client(lab.a, lab.b.address4()).say('hello'), 'hello');
-  assert.equal(tracked(lab.a)[0]?.state, plain);
+  assert.equal(tracked(lab.a)[0]?.state, asked);
   await lab.install({ untrackOthers: false });
   assert.equal(count(), 1);
 });

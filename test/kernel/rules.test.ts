@@ -8,10 +8,28 @@ import { hooks, RawSender } from '../../sidecar/nfqueue-bindings/index.ts';
 import { requireRoot } from './support/namespaces.ts';
 import { Client, echo, matched, Responder, RulesLab, tracked } from './support/rules-lab.ts';
 import { tcpSegment } from './support/rules-packets.ts';
+import type { Seen } from './support/rules-responder.ts';
 
-const { plain, tcpcrypt, superSegment, offered } = ConnectionState;
+const { plain, tcpcrypt, superSegment, offered, asked } = ConnectionState;
 /** Long enough for several retransmissions. */
 const STALL_MS = 1000;
+
+const brief = ({ kind, flags, state }: Seen) => [kind, flags, state];
+
+/** A connection in `asked`: the listener decides at the next packet, and the connection is plain for good. */
+async function assertDecidedLater(lab: RulesLab, client: Client): Promise<void> {
+  assert.equal(await client.say('nobody'), 'nobody');
+  assert.equal(tracked(lab.a)[0]?.state, asked);
+  using late = await Responder.start(lab.a, { syn: 'offered', synAck: 'tcpcrypt' });
+  assert.equal(await client.say('somebody'), 'somebody');
+  assert.equal(await client.say('still here'), 'still here');
+  await late.quiet();
+  assert.deepEqual(late.seen.map(brief), [['data', 'A', 'none']]);
+  assert.equal(tracked(lab.a)[0]?.state, plain);
+  await late.stop();
+  assert.equal(await client.say('nobody again'), 'nobody again');
+  assert.equal(tracked(lab.a)[0]?.state, plain);
+}
 
 for (const variant of ['nft', 'legacy'] as const) {
   test(`${variant}: nobody listens: a SYN passes, and its connection stays plain for good`, async (t) => {
@@ -21,40 +39,195 @@ for (const variant of ['nft', 'legacy'] as const) {
     await echo(lab.b);
     const client = new Client(lab.a, lab.b.address4());
     assert.equal(await client.connected(), 'connected');
-    assert.equal(tracked(lab.a)[0]?.state, plain);
-    using late = await Responder.start(lab.a, { syn: 'offered', synAck: 'tcpcrypt', other: 'tcpcrypt' });
-    assert.equal(await client.say('still here'), 'still here');
-    await late.quiet();
-    assert.deepEqual(late.seen, []);
-    assert.equal(tracked(lab.a)[0]?.state, plain);
+    assert.equal(tracked(lab.a)[0]?.state, asked);
+    await assertDecidedLater(lab, client);
   });
 
-  test(`${variant}: nobody listens: an incoming connection passes and stays plain`, async (t) => {
+  test(`${variant}: nobody listens: an incoming connection passes, and stays plain for good`, async (t) => {
     if (!requireRoot(t)) return;
     using lab = new RulesLab({}, variant);
     await lab.install();
     await echo(lab.a);
     const client = new Client(lab.b, lab.a.address6());
     assert.equal(await client.connected(), 'connected');
-    using late = await Responder.start(lab.a, { other: 'tcpcrypt' });
-    assert.equal(await client.say('still here'), 'still here');
-    await late.quiet();
-    assert.deepEqual(late.seen, []);
-    assert.equal(tracked(lab.a)[0]?.state, plain);
+    await assertDecidedLater(lab, client);
   });
 
-  test(`${variant}: a listener that is stuck: the queue fails open, and the connection is plain`, async (t) => {
+  test(`${variant}: a listener that is stuck: the queue fails open, and the connection is plain for good`, async (t) => {
     if (!requireRoot(t)) return;
     using lab = new RulesLab({}, variant);
     await lab.install();
     await echo(lab.b);
-    using _stuck = await Responder.start(lab.a, { stuck: true });
+    using _stuck = await Responder.start(lab.a, { stuck: true, kinds: ['setup'] });
     const held = new Client(lab.a, lab.b.address4(), 80, 40001);
     assert.equal(await held.connected(300), undefined);
     const client = new Client(lab.a, lab.b.address4(), 80, 40002);
+    const state = () => tracked(lab.a).find(({ line }) => line.includes('sport=40002'))?.state;
     assert.equal(await client.connected(), 'connected');
     assert.equal(await client.say('open'), 'open');
-    assert.equal(tracked(lab.a).find(({ line }) => line.includes('sport=40002'))?.state, plain);
+    assert.equal(state(), asked);
+    using data = await Responder.start(lab.a, { kinds: ['data'] });
+    for (const text of ['queued', 'plain']) assert.equal(await client.say(text), text);
+    await data.quiet();
+    assert.deepEqual(data.seen.map(brief), [['data', 'A', 'none']]);
+    assert.equal(state(), plain);
+  });
+
+  test(`${variant}: passed by unasked: each repeated SYN is queued, and says so`, async (t) => {
+    if (!requireRoot(t)) return;
+    using lab = new RulesLab({}, variant);
+    await lab.install();
+    lab.b.run('iptables-nft', ['-A', 'INPUT', '-p', 'tcp', '-j', 'DROP']);
+    const client = new Client(lab.a, lab.b.address4(), 80, 40001);
+    assert.equal(await client.connected(500), undefined);
+    assert.equal(tracked(lab.a)[0]?.state, asked);
+    using responder = await Responder.start(lab.a, { syn: 'hold' });
+    assert.deepEqual(brief((await responder.find(() => true))!), ['setup', 'S', 'asked before']);
+    lab.b.run('iptables-nft', ['-t', 'raw', '-A', 'PREROUTING', '-p', 'tcp']);
+    using sender = new RawSender({ mark: 0, netns: lab.a.nsPath });
+    const there = {
+      source: lab.a.address4(),
+      sourcePort: 40001,
+      destination: lab.b.address4(),
+      destinationPort: 80,
+    };
+    assert.ok(sender.send(tcpSegment({ ...there, flags: 0x02 })));
+    await responder.quiet(300);
+    assert.deepEqual(brief(responder.seen[1]!), ['setup', 'S', 'asked before']);
+    assert.equal(matched(lab.b, /-A PREROUTING -p tcp$/), 0);
+    assert.equal(tracked(lab.a)[0]?.state, asked);
+  });
+
+  test(`${variant}: while a first SYN waits conntrack has no entry: its double is queued as a first one`, async (t) => {
+    if (!requireRoot(t)) return;
+    using lab = new RulesLab({}, variant);
+    await lab.install();
+    await echo(lab.a);
+    lab.b.run('iptables-nft', ['-A', 'INPUT', '-p', 'tcp', '-j', 'DROP']);
+    lab.rule('-A INPUT -p tcp --tcp-flags SYN,ACK SYN');
+    const answers = { syn: 'offered', synAck: 'offered', other: 'drop' } as const;
+    using responder = await Responder.start(lab.a, answers);
+    responder.child.kill('SIGSTOP');
+    using sender = new RawSender({ mark: 0, netns: lab.b.nsPath });
+    const tuple = {
+      source: lab.b.address4(),
+      sourcePort: 40001,
+      destination: lab.a.address4(),
+      destinationPort: 80,
+    };
+    for (const flags of [0x02, 0x02, 0x10]) assert.ok(sender.send(tcpSegment({ ...tuple, flags })));
+    await sleep(50);
+    assert.equal(matched(lab.a, /-A INPUT .*SYN/, variant), 0);
+    assert.deepEqual(tracked(lab.a), []);
+    responder.child.kill('SIGCONT');
+    await responder.quiet();
+    assert.deepEqual(responder.seen.slice(0, 3).map(brief), [
+      ['setup', 'S', 'none'],
+      ['setup', 'S', 'none'],
+      ['data', 'A', 'none'],
+    ]);
+    assert.equal(matched(lab.a, /-A INPUT .*SYN/, variant), 2);
+    assert.deepEqual(
+      tracked(lab.a).map(({ state }) => state),
+      [offered],
+    );
+  });
+
+  test(`${variant}: while a SYN-ACK waits its double is asked about, and nothing else passes`, async (t) => {
+    if (!requireRoot(t)) return;
+    using lab = new RulesLab({}, variant);
+    await lab.install();
+    await echo(lab.b);
+    using responder = await Responder.start(lab.a, { syn: 'offered', synAck: 'hold', other: 'hold' });
+    const client = new Client(lab.a, lab.b.address4(), 80, 40001);
+    assert.ok(await responder.find(({ flags }) => flags === 'SA'));
+    assert.equal(tracked(lab.a)[0]?.state, asked);
+    using sender = new RawSender({ mark: 0, netns: lab.b.nsPath });
+    const back = {
+      source: lab.b.address4(),
+      sourcePort: 80,
+      destination: lab.a.address4(),
+      destinationPort: 40001,
+    };
+    for (const flags of [0x12, 0x10]) assert.ok(sender.send(tcpSegment({ ...back, flags })));
+    assert.equal(await client.connected(300), undefined);
+    assert.deepEqual(responder.seen.slice(0, 4).map(brief), [
+      ['setup', 'S', 'none'],
+      ['setup', 'SA', 'asked before'],
+      ['setup', 'SA', 'asked before'],
+      ['data', 'A', 'none'],
+    ]);
+  });
+
+  test(`${variant}: passed by unasked: while a listener holds a segment, it does not pass`, async (t) => {
+    if (!requireRoot(t)) return;
+    using lab = new RulesLab({}, variant);
+    await lab.install();
+    await echo(lab.b);
+    const client = new Client(lab.a, lab.b.address4());
+    assert.equal(await client.connected(), 'connected');
+    const first = await Responder.start(lab.a, { other: 'hold' });
+    lab.b.run('iptables-nft', ['-t', 'raw', '-A', 'PREROUTING', '-p', 'tcp']);
+    assert.equal(await client.say('held', STALL_MS), undefined);
+    assert.deepEqual(brief(first.seen[0]!), ['data', 'A', 'none']);
+    assert.equal(matched(lab.b, /-A PREROUTING -p tcp$/), 0);
+    assert.equal(tracked(lab.a)[0]?.state, asked);
+    await first.stop();
+    assert.equal(await client.answer(), 'held');
+    assert.equal(tracked(lab.a)[0]?.state, asked);
+  });
+
+  test(`${variant}: passed by unasked: a segment with one of our options does not pass with nobody there`, async (t) => {
+    if (!requireRoot(t)) return;
+    using lab = new RulesLab({}, variant);
+    await lab.install();
+    await echo(lab.b);
+    const client = new Client(lab.a, lab.b.address4(), 80, 40001);
+    assert.equal(await client.connected(), 'connected');
+    lab.rule('-A INPUT -p tcp --tcp-option 253');
+    using sender = new RawSender({ mark: 0, netns: lab.b.nsPath });
+    const packet = tcpSegment({
+      source: lab.b.address4(),
+      sourcePort: 80,
+      destination: lab.a.address4(),
+      destinationPort: 40001,
+      flags: 0x10,
+      options: [253, 4, 0x54, 0x43],
+    });
+    assert.ok(sender.send(packet));
+    await sleep(50);
+    assert.equal(matched(lab.a, /-A INPUT .*253/, variant), 0);
+    using responder = await Responder.start(lab.a, { other: 'drop' });
+    assert.ok(sender.send(packet));
+    assert.deepEqual(brief((await responder.find(() => true))!), ['data', 'A', 'none']);
+  });
+
+  test(`${variant}: an encrypted connection whose entry is lost: nothing passes after a blind SYN made a new one`, async (t) => {
+    if (!requireRoot(t)) return;
+    using lab = new RulesLab({}, variant);
+    await lab.install();
+    await echo(lab.b);
+    const first = await Responder.start(lab.a, { syn: 'offered', synAck: 'tcpcrypt' });
+    const client = new Client(lab.a, lab.b.address4(), 80, 40001);
+    assert.equal(await client.say('before'), 'before');
+    await first.stop();
+    lab.a.run('conntrack', ['-D', '-p', 'tcp']);
+    using responder = await Responder.start(lab.a, { syn: 'accept', other: 'hold' });
+    using sender = new RawSender({ mark: 0, netns: lab.b.nsPath });
+    const back = {
+      source: lab.b.address4(),
+      sourcePort: 80,
+      destination: lab.a.address4(),
+      destinationPort: 40001,
+    };
+    lab.b.run('iptables-nft', ['-t', 'raw', '-A', 'PREROUTING', '-p', 'tcp']);
+    assert.ok(sender.send(tcpSegment({ ...back, flags: 0x02 })));
+    assert.ok(await responder.find(({ flags }) => flags === 'S'));
+    await sleep(50);
+    assert.equal(tracked(lab.a)[0]?.state, asked);
+    assert.equal(await client.say('meanwhile', STALL_MS), undefined);
+    assert.ok(responder.seen.slice(1).every(({ kind, state }) => kind === 'data' && state === 'none'));
+    assert.equal(matched(lab.b, /-A PREROUTING -p tcp$/), 0);
   });
 
   for (const family of [4, 6] as const) {
@@ -76,8 +249,9 @@ for (const variant of ['nft', 'legacy'] as const) {
       assert.equal(tracked(lab.a)[0]?.state, tcpcrypt);
       await responder.quiet();
       const [syn, synAck, ...rest] = responder.seen;
-      assert.deepEqual([syn?.kind, syn?.flags, syn?.hook], ['setup', 'S', hooks.postrouting]);
-      assert.deepEqual([synAck?.kind, synAck?.flags, synAck?.hook], ['setup', 'SA', hooks.prerouting]);
+      assert.deepEqual(brief(syn!), ['setup', 'S', 'none']);
+      assert.deepEqual(brief(synAck!), ['setup', 'SA', 'asked before']);
+      assert.deepEqual([syn?.hook, synAck?.hook], [hooks.postrouting, hooks.prerouting]);
       assert.ok(rest.length >= 4, `${rest.length} packets`);
       for (const seen of rest) assert.deepEqual([seen.kind, seen.state], ['data', 'tcpcrypt']);
       assert.ok(rest.some((seen) => seen.hook === hooks.postrouting && seen.payloadBytes === 6));
@@ -119,11 +293,7 @@ for (const variant of ['nft', 'legacy'] as const) {
     await first.stop();
     lab.b.run('iptables-nft', ['-F', 'OUTPUT']);
     assert.equal(await client.connected(), 'connected');
-    assert.equal(tracked(lab.a)[0]?.state, plain);
-    using second = await Responder.start(lab.a, {});
-    assert.equal(await client.say('plain'), 'plain');
-    await second.quiet();
-    assert.deepEqual(second.seen, []);
+    await assertDecidedLater(lab, client);
   });
 
   test(`${variant}: offered, and refused by the other side: the RST passes with nobody there`, async (t) => {

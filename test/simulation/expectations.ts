@@ -27,10 +27,7 @@ export function mustComplete(scenario: Scenario, connection: Connection): boolea
   if (plan.openerScript.end === 'abort' || plan.listenerScript.end === 'abort') return false;
   if (a.mode === 'Strict' || b.mode === 'Strict' || a.authentication === 'Required') return false;
   // An older ISN on a 4-tuple in TIME-WAIT needs an RST to get through, which rstCheck may not let pass.
-  const before = scenario.connections[connection.label - 1];
-  const reused = before !== undefined && before.sourcePort === plan.sourcePort;
-  const older = reused && ((plan.openerIss - before.openerIss) | 0) <= 200_000;
-  if (older && (a.rstCheck || b.rstCheck)) return false;
+  if (reusesWithOlderIsn(scenario, connection) && (a.rstCheck || b.rstCheck)) return false;
   // A resumed S is bound by its NEXTK2; C is plain if the path took that out of the SYN-ACK.
   const back = plan.opener === 'a' ? ba : ab;
   const mayLoseNextk2 =
@@ -48,6 +45,13 @@ export function mustComplete(scenario: Scenario, connection: Connection): boolea
   if (lossy && a.refuseAccepts + b.refuseAccepts > 0) return false;
   if (lossy && connection.opener?.establishedAt === undefined) return false;
   return true;
+}
+
+/** The 4-tuple's last connection may still be in TIME-WAIT, which takes this SYN for an old one. */
+function reusesWithOlderIsn(scenario: Scenario, { label, plan }: Connection): boolean {
+  const before = scenario.connections[label - 1];
+  if (before === undefined || before.sourcePort !== plan.sourcePort) return false;
+  return ((plan.openerIss - before.openerIss) | 0) <= 200_000;
 }
 
 function clean(faults: Faults): boolean {
@@ -79,6 +83,6 @@ export function mustEncrypt(scenario: Scenario, connection: Connection): boolean
     ab.delayMs + ab.jitterMs + ba.delayMs + ba.jitterMs + 4 * (a.queueDelayMs + b.queueDelayMs);
   if (roundTrip > 900 || scenario.restart !== undefined || scenario.attack !== undefined) return false;
   const { plan } = connection;
-  if (plan.simultaneous || connection.excused) return false;
+  if (plan.simultaneous || connection.excused || reusesWithOlderIsn(scenario, connection)) return false;
   return plan.openerScript.end !== 'abort' && plan.listenerScript.end !== 'abort';
 }

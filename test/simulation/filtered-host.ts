@@ -28,13 +28,15 @@ export interface HostEvents {
 interface Queued {
   readonly direction: Direction;
   readonly bytes: Uint8Array;
-  readonly setup: boolean;
+  /** Passes when nobody listens. */
+  readonly bypass: boolean;
   readonly mark: ConnectionMark;
   readonly entry: Entry | undefined;
 }
 
 interface Entry {
-  mark: ConnectionMark;
+  /** The connmark's state; `asked` while a SYN or SYN-ACK is, or was, in the setup queue undecided. */
+  state: ConnectionMark | 'asked';
   readonly fins: Set<Direction>;
   reset: boolean;
   /** What each direction acknowledged last, as conntrack sees it: before our translation. */
@@ -94,21 +96,28 @@ export class FilteredHost implements Output {
     const segment = decode(bytes);
     if (typeof segment === 'string') {
       // conntrack has no entry for a damaged segment: it goes to the data queue without state.
-      this.enqueue(direction, bytes, { setup: false, mark: 'none', entry: undefined });
+      this.enqueue(direction, bytes, { mark: 'none', bypass: false, entry: undefined });
       return;
     }
     const entry = this.entryOf(direction, segment);
+    const { state } = entry;
     const syn = (segment.flags & SYN) !== 0;
     const ours = listOptions(segment.options).some((option) => this.kinds.has(option.kind));
-    if (entry.mark === 'tcpcrypt') {
-      this.enqueue(direction, bytes, { setup: false, mark: 'tcpcrypt', entry });
-    } else if (syn && entry.mark !== 'plain') {
-      if (!this.strict) entry.mark = 'plain';
-      this.enqueue(direction, bytes, { setup: true, mark: 'none', entry });
-    } else if (entry.mark === 'none') {
-      this.enqueue(direction, bytes, { setup: false, mark: 'none', entry });
+    if (state === 'tcpcrypt') {
+      this.enqueue(direction, bytes, { mark: 'tcpcrypt', bypass: false, entry });
+    } else if (syn && state !== 'plain') {
+      if (!this.strict) entry.state = 'asked';
+      this.enqueue(direction, bytes, {
+        mark: state === 'none' ? 'none' : 'offered',
+        bypass: !this.strict,
+        entry,
+      });
+    } else if (state === 'none') {
+      this.enqueue(direction, bytes, { mark: 'none', bypass: false, entry });
     } else if (ours && !syn) {
-      this.enqueue(direction, bytes, { setup: false, mark: 'plain', entry });
+      this.enqueue(direction, bytes, { mark: state === 'asked' ? 'none' : 'plain', bypass: false, entry });
+    } else if (state === 'asked') {
+      this.enqueue(direction, bytes, { mark: 'none', bypass: true, entry });
     } else {
       this.forward(direction, bytes);
     }
@@ -116,7 +125,7 @@ export class FilteredHost implements Output {
 
   private enqueue(direction: Direction, bytes: Uint8Array, how: Omit<Queued, 'direction' | 'bytes'>): void {
     if (this.down) {
-      if (how.setup && !this.strict) this.forward(direction, bytes);
+      if (how.bypass) this.forward(direction, bytes);
       return;
     }
     const token = ++this.token;
@@ -136,7 +145,7 @@ export class FilteredHost implements Output {
     let entry = this.entries.get(name);
     const begins = (flags & (SYN | ACK | RST)) === SYN;
     if (entry === undefined || (begins && (entry.reset || entry.fins.size === 2))) {
-      entry = { mark: 'none', fins: new Set(), reset: false, acked: {} };
+      entry = { state: 'none', fins: new Set(), reset: false, acked: {} };
       this.entries.set(name, entry);
     }
     // nf_conntrack_proto_tcp: an RST closes an established entry only with the number last acknowledged.
@@ -170,10 +179,9 @@ export class FilteredHost implements Output {
     }
     this.pending.delete(token);
     if (verdict.kind === 'drop') return;
-    // Undecided, a SYN's connection is asked about again at its SYN-ACK.
-    const mark = verdict.mark ?? (packet.setup ? 'offered' : undefined);
-    if (packet.entry !== undefined && mark !== undefined)
-      packet.entry.mark = mark === 'none' ? 'offered' : mark;
+    const { entry } = packet;
+    if (entry !== undefined && verdict.mark !== undefined)
+      entry.state = verdict.mark === 'none' ? 'offered' : verdict.mark;
     this.later(packet.direction, verdict.bytes === undefined ? packet.bytes : verdict.bytes.slice());
   }
 

@@ -7,6 +7,7 @@ import type { Clock } from './clock.ts';
 import { Connection, type End, otherHost } from './connection.ts';
 import { mustComplete, mustEncrypt, tampers } from './expectations.ts';
 import type { FilteredHost } from './filtered-host.ts';
+import { OPEN } from './gaps.ts';
 import type { HostName, Scenario } from './scenario.ts';
 import { decode, type Segment } from './segment.ts';
 import type { TcpSocket } from './tcp-socket.ts';
@@ -205,7 +206,8 @@ export class Monitor {
   crashed(host: HostName): void {
     for (const connection of this.connections) {
       if (connection.openedAt === undefined || connection.over) continue;
-      const settled = connection.mode === 'encrypted' || connection.ends[host]?.watch.plain === true;
+      const plain = connection.ends[host]?.watch.plain === true && !OPEN.watchedPlainForgotten;
+      const settled = connection.mode === 'encrypted' || plain;
       if (!settled) connection.excused = true;
     }
   }

@@ -3,6 +3,7 @@
 import type { Mode } from '../../sidecar/rewriter/types.ts';
 import type { Script, Step } from './application.ts';
 import type { AttackPlan } from './attacker.ts';
+import { OPEN } from './gaps.ts';
 import type { Translation } from './middlebox.ts';
 import type { Faults, Strip } from './path.ts';
 import { Random } from './random.ts';
@@ -73,27 +74,42 @@ export function drawScenario(seed: number): Scenario {
   const translation = drawTranslation(random, family);
   const hosts = { a: drawHost(random, family), b: drawHost(random, family) };
   const trust = random.chance(0.15) ? [random.bytes(32), random.bytes(32)] : [];
-  const plans = drawRoles(random, hosts, trust);
   const clean = base.loss === 0 && base.strip === undefined && !base.dropsUnknownSyn;
-  const attack = random.chance(0.12) ? drawAttack(random) : undefined;
-  return {
+  const scenario: Scenario = {
     seed,
     family,
-    hosts: { a: knownLimits(plans.a, base, attack), b: knownLimits(plans.b, base, attack) },
+    hosts: drawRoles(random, hosts, trust),
     faults: { ab: random.chance(0.9) ? base : quiet(base), ba: random.chance(0.9) ? base : quiet(base) },
     translation,
     connections: drawConnections(random, translation.nat !== undefined),
-    attack,
-    // A rewriter that comes back has forgotten which INIT to keep from its kernel once the option is gone.
-    restart:
-      attack === undefined && !stripsInit(base) && random.chance(clean ? 0.15 : 0.05)
-        ? {
-            host: random.pick(['a', 'b'] as const),
-            atMs: random.skewed(5, 3000),
-            downMs: random.skewed(1, 3000),
-          }
-        : undefined,
+    attack: random.chance(0.12) ? drawAttack(random) : undefined,
+    restart: random.chance(clean ? 0.15 : 0.05)
+      ? {
+          host: random.pick(['a', 'b'] as const),
+          atMs: random.skewed(5, 3000),
+          downMs: random.skewed(1, 3000),
+        }
+      : undefined,
   };
+  return withinLimits(scenario, base);
+}
+
+/** What no rewriter can do anything about, and (`OPEN`) what ours does not yet. */
+function withinLimits(scenario: Scenario, base: Faults): Scenario {
+  let { attack, restart } = scenario;
+  const strict = scenario.hosts.a.mode === 'Strict' || scenario.hosts.b.mode === 'Strict';
+  if (attack !== undefined && stripsInit(base) && OPEN.synEndsWatch) attack = undefined;
+  // One that comes back has forgotten which INIT to keep from its kernel once the option is gone; and while it is
+  // away, an attacker's SYN can make conntrack forget the connection's mark.
+  if (attack !== undefined || stripsInit(base) || (strict && OPEN.strictAfterRestart)) restart = undefined;
+  const limit = (host: HostPlan): HostPlan => ({
+    ...host,
+    // A forged SYN that a cookie answers, and INIT1 without its option: S takes the connection for plain.
+    cookies: host.cookies && !(attack !== undefined && stripsInit(base)),
+    seesDamaged: host.seesDamaged && !OPEN.damagedSegmentsBelieved,
+    rekeyAfterBytes: restart !== undefined && OPEN.rekeyAfterRestart ? 2 ** 36 : host.rekeyAfterBytes,
+  });
+  return { ...scenario, attack, restart, hosts: { a: limit(scenario.hosts.a), b: limit(scenario.hosts.b) } };
 }
 
 function stripsInit({ strip }: Faults): boolean {
@@ -177,14 +193,6 @@ function drawRoles(
     b = { ...b, tcp: { ...b.tcp, keepaliveMs: 75_000 } };
   }
   return { a, b };
-}
-
-/** Found by these runs and not closed: the rules mark a connection plain while its SYN waits in the queue. */
-function knownLimits(host: HostPlan, faults: Faults, attack: AttackPlan | undefined): HostPlan {
-  // A forged SYN that a cookie answers, and INIT1 without its option: S takes the connection for plain.
-  if (attack !== undefined && stripsInit(faults)) return { ...host, cookies: false, queueDelayMs: 0 };
-  const late = host.conntrackDeathMs > 0 || faults.duplicate > 0 || attack !== undefined;
-  return late ? { ...host, queueDelayMs: 0 } : host;
 }
 
 function quiet(faults: Faults): Faults {

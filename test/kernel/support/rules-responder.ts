@@ -29,7 +29,7 @@ export interface Answers {
   readonly other?: Answer;
   /** Turns the payload's bits over on the data queues, as a cipher both ends have. */
   readonly flip?: boolean;
-  /** Binds the setup queue and reads nothing; it holds one packet, then fails open. */
+  /** Reads nothing; the setup queue holds one packet, then fails open. */
   readonly stuck?: boolean;
   /** Workers; default 1. */
   readonly workers?: number;
@@ -106,8 +106,7 @@ if (import.meta.main) {
     };
     stdout.write(`${JSON.stringify(seen)}\n`);
     const unknown = kind === 'data' && seen.protocol === 6 && seen.state === 'none';
-    const told =
-      seen.flags === 'S' ? answers.syn : seen.flags === 'SA' ? answers.synAck : answers.other;
+    const told = seen.flags === 'S' ? answers.syn : seen.flags === 'SA' ? answers.synAck : answers.other;
     const answer = told ?? (unknown ? 'plain' : 'accept');
     if (answer === 'hold') return;
     if (answer === 'drop') {

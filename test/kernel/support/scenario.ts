@@ -5,10 +5,12 @@
  */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
+import { capture } from './capture.ts';
 import { type Middlebox, startMiddlebox } from './middlebox.ts';
 import { Lab, requireRoot } from './namespaces.ts';
 import { type Outcome, outcomeOf } from './outcome.ts';
 import { GREETING, GREETING_PORT, makePath, type Path, PORT } from './path.ts';
+import { NEEDLE } from './pattern.ts';
 import type { ClientOptions, ClientResult } from './peer.ts';
 import { startTcpcrypt, type Tcpcrypt } from './tcpcrypt.ts';
 import { transfer } from './transfer.ts';
@@ -109,9 +111,11 @@ async function runStep(
   client: Tcpcrypt,
   server: Tcpcrypt,
 ): Promise<void> {
+  const tap = step.client.encrypted ? await capture(path.server, { snapBytes: 300 }) : undefined;
   const [result, atClient, atServer] = await outcomeOf([client, server], () =>
     transfer(path.client, { ...options, ...step.transfer }),
   );
+  const captured = await tap?.stop();
   const seen = `${name}: client ${JSON.stringify(atClient)}, server ${JSON.stringify(atServer)}, ${JSON.stringify(result.connections[0])}`;
   if (!step.mayFail) assertRight(result, seen);
   else assert.doesNotMatch(result.connections[0].error ?? '', /wrong byte/, seen);
@@ -120,6 +124,10 @@ async function runStep(
     like.cached === undefined ? { ...outcome, cached: 0 } : outcome;
   assert.deepEqual(shown(atClient, step.client), shown(step.client, step.client), seen);
   if (step.server) assert.deepEqual(shown(atServer, step.server), shown(step.server, step.server), seen);
+  if (captured) {
+    assert.ok(captured.dataPackets > 0, 'the capture holds no data at all');
+    assert.equal(captured.find(NEEDLE), undefined, `${seen}, and yet data was on the wire in clear`);
+  }
   if (step.keyExchange) {
     const found = client.connections().find((each) => each.local === result.connections[0].local);
     assert.equal(found?.keyExchange, step.keyExchange, seen);

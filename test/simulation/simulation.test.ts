@@ -1,0 +1,73 @@
+/** Thousands of simulated runs of the real rewriter, and what a clean path must be like. */
+
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { passThrough } from './machine.ts';
+import { realMachine } from './real-machine.ts';
+import { type Amend, replayCommand, runSeed, summary, tally, withoutRewriters } from './run.ts';
+import { CLIENT_FIRST, calm, SERVER_FIRST } from './scenarios.testing.ts';
+
+const SEEDS = Number(process.env['SIMULATION_SEEDS'] ?? 4000);
+const MAX_MS = 150_000;
+
+describe('the rewriter over a simulated network', () => {
+  it(`holds every property over ${SEEDS} seeds`, (t) => {
+    const counters = tally();
+    const started = Date.now();
+    const failures: string[] = [];
+    for (let seed = 1; seed <= SEEDS && failures.length < 5; seed++) {
+      const result = runSeed(seed, realMachine);
+      counters.add(result);
+      const [first] = result.violations;
+      if (first !== undefined)
+        failures.push(`${first.property}: ${first.detail}\n    ${replayCommand(seed)}`);
+      if (Date.now() - started > MAX_MS) {
+        t.diagnostic(`stopped after seed ${seed}: a slow machine`);
+        break;
+      }
+    }
+    t.diagnostic(summary(counters));
+    assert.deepEqual(failures, []);
+    assert.ok((counters.counts.get('encrypted') ?? 0) > (counters.counts.get('connections') ?? 0) / 3);
+    assert.ok((counters.counts.get('cached') ?? 0) > 0);
+  });
+});
+
+describe('nothing is delayed', () => {
+  /** When each of the two connections' applications had read everything, from its SYN on. */
+  const times = (machine: typeof passThrough, dialogue: typeof CLIENT_FIRST, amend: Amend): number[] => {
+    const result = runSeed(5, machine, undefined, (scenario) => amend(calm(scenario, dialogue)));
+    assert.deepEqual(result.violations, []);
+    return result.connections.map(({ opener, listener, openedAt }) => {
+      assert.ok(opener?.complete && listener?.complete);
+      return Math.max(opener.lastReadAt, listener.lastReadAt) - openedAt!;
+    });
+  };
+  const onlyOne = (host: 'a' | 'b'): Amend => {
+    return (scenario) => ({
+      ...scenario,
+      hosts: { ...scenario.hosts, [host]: { ...scenario.hosts[host], rewriter: false } },
+    });
+  };
+  const same: Amend = (scenario) => scenario;
+  const ROUND_TRIP_MS = 40;
+
+  for (const [name, dialogue] of [
+    ['the client speaks first', CLIENT_FIRST],
+    ['the server speaks first', SERVER_FIRST],
+  ] as const) {
+    it(`${name}: a peer without a rewriter costs no time at all`, () => {
+      const alone = times(passThrough, dialogue, withoutRewriters);
+      assert.deepEqual(times(realMachine, dialogue, onlyOne('b')), alone);
+      assert.deepEqual(times(realMachine, dialogue, onlyOne('a')), alone);
+    });
+
+    it(`${name}: a full handshake costs one round trip, a cached one none`, () => {
+      const [alone] = times(passThrough, dialogue, withoutRewriters);
+      const [full, cached] = times(realMachine, dialogue, same);
+      // The server that greets waits for C's first MAC, one round trip more than INIT1 takes.
+      assert.ok(full! <= alone! + ROUND_TRIP_MS + 1, `${full} ms against ${alone} ms`);
+      assert.ok(cached! <= alone! + 1, `${cached} ms against ${alone} ms`);
+    });
+  }
+});
