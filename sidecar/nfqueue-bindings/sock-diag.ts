@@ -14,7 +14,7 @@ const addressFamilies = { 4: 2, 6: 10 } as const;
 /** struct inet_diag_msg. */
 const message = { family: 0, state: 1, sport: 4, dport: 6, src: 8, dst: 24, wqueue: 60, bytes: 72 } as const;
 /** struct tcp_info. */
-const tcpInfo = { bytesAcked: 120, bytesReceived: 128, bytes: 136 } as const;
+const tcpInfo = { bytesAcked: 120, bytesReceived: 128, notSentBytes: 144, bytes: 148 } as const;
 
 const align4 = (length: number): number => (length + 3) & ~3;
 
@@ -79,6 +79,7 @@ function parseSocket(view: DataView, at: number, end: number, family: 4 | 6): So
     ...socket,
     bytesAcked: Number(view.getBigUint64(info + tcpInfo.bytesAcked, true)),
     bytesReceived: Number(view.getBigUint64(info + tcpInfo.bytesReceived, true)),
+    notSentBytes: view.getUint32(info + tcpInfo.notSentBytes, true),
   };
 }
 

@@ -4,9 +4,9 @@
  */
 import { suites } from '../crypto/asm.ts';
 import { keyExchanges } from '../crypto/key-exchange.ts';
-import { Generations, type GenerationsRecord } from '../protocol/generations.ts';
+import { Generations } from '../protocol/generations.ts';
 import { parsePacket } from '../wire/packet.ts';
-import { type Connection, newConnection } from './connection.ts';
+import { type Connection, newConnection, type Secured } from './connection.ts';
 
 const VERSION = 1;
 
@@ -44,67 +44,63 @@ const PLAIN_FIELDS = [
   'peerAppSupport',
   'bytesIn',
   'bytesOut',
+  'reason',
+  'plainNext',
+  'peerPlainSeen',
+  'declined',
+  'finished',
 ] as const;
 
 export function encode(c: Connection): Uint8Array {
-  const secured = c.secured!;
-  const { live, ...rest } = secured.generations.record();
   const record = {
     version: VERSION,
     ...Object.fromEntries(PLAIN_FIELDS.map((name) => [name, c[name]])),
     key: Buffer.from(c.key, 'latin1').toString('hex'),
     tsVal: c.tsVal ?? -1,
     template: toHex(c.template?.bytes),
+    synAckBody: toHex(c.synAckBody),
     initSent: toHex(c.initSent),
     initSeen: toHex(c.initSeen),
-    secured: {
-      sessionRole: secured.sessionRole,
-      sessionId: toHex(secured.sessionId),
-      keyExchange: secured.keyExchange,
-      suite: secured.suite,
-      authenticated: secured.authenticated,
-      keyId: secured.keyId ?? '',
-      handshake: secured.handshake,
-      generations: { ...rest, live: live.map((each) => ({ ...each, masterKey: toHex(each.masterKey) })) },
-    },
+    ...(c.secured && { secured: encodeSecured(c.secured) }),
   };
   return Buffer.from(JSON.stringify(record));
+}
+
+function encodeSecured({ generations, sessionId, ...rest }: Secured) {
+  const record = generations.record();
+  const live = record.live.map((each) => ({ ...each, masterKey: toHex(each.masterKey) }));
+  return { ...rest, sessionId: toHex(sessionId), generations: { ...record, live } };
+}
+
+type SecuredRecord = ReturnType<typeof encodeSecured>;
+
+function decodeSecured({ generations, sessionId, ...rest }: SecuredRecord): Secured | undefined {
+  const suite = suites.get(rest.suite);
+  if (!suite || !keyExchanges.has(rest.keyExchange)) return undefined;
+  const live = generations.live.map((each) => ({ ...each, masterKey: fromHex(each.masterKey) }));
+  const restored = Generations.restore(suite, rest.sessionRole, { ...generations, live });
+  return { ...rest, keyId: rest.keyId, sessionId: fromHex(sessionId), generations: restored };
 }
 
 /** The connection of a record, or undefined: another version's, or damaged. */
 export function decode(bytes: Uint8Array): Connection | undefined {
   try {
     const record = JSON.parse(Buffer.from(bytes).toString());
-    if (record.version !== VERSION) return undefined;
-    const { secured } = record;
-    const suite = suites.get(secured.suite);
     const template = parsePacket(fromHex(record.template));
-    if (!suite || !keyExchanges.has(secured.keyExchange) || typeof template === 'string') return undefined;
+    if (record.version !== VERSION || typeof template === 'string') return undefined;
+    const secured = record.secured && decodeSecured(record.secured);
+    if (!secured && record.phase !== 'plain') return undefined;
     const c = newConnection(record, record.phase);
     for (const name of PLAIN_FIELDS) (c as unknown as Record<string, unknown>)[name] = record[name];
-    const live = secured.generations.live.map((each: { masterKey: string }) => ({
-      ...each,
-      masterKey: fromHex(each.masterKey),
-    }));
-    const generations: GenerationsRecord = { ...secured.generations, live };
-    const { sessionRole, keyExchange, authenticated, handshake } = secured;
     return {
       ...c,
       key: Buffer.from(record.key, 'hex').toString('latin1'),
       tsVal: record.tsVal < 0 ? undefined : record.tsVal,
       template,
+      synAckBody: fromHex(record.synAckBody),
       initSent: record.initSent ? fromHex(record.initSent) : undefined,
       initSeen: record.initSeen ? fromHex(record.initSeen) : undefined,
-      secured: {
-        generations: Generations.restore(suite, sessionRole, generations),
-        sessionRole,
-        sessionId: fromHex(secured.sessionId),
-        keyExchange,
-        suite: suite.id,
-        authenticated,
-        keyId: secured.keyId || undefined,
-        handshake,
-      },
+      secured,
     };
   } catch {
     return undefined;

@@ -61,7 +61,9 @@ export function sendEncrypted(rw: Rewriter, c: Connection, p: Packet, token: num
   let payload = payloadOf(p);
   let urgent = flags & URG ? urgentOf(p) : 0;
   let offset = toWire(extend(seqNumber(p), c.isnLocal, c.txNext - c.txDelta), c.txDelta);
-  if (offset < c.txDelta) return rw.drop(token, 'before_stream');
+  const ack = flags & ACK ? extend(ackNumber(p), c.isnRemote, c.rxNext - c.rxDelta) : undefined;
+  // A kernel answers a stray segment in that one's numbers: not a part of this stream.
+  if (offset < c.txDelta || (ack ?? 0) < 0) return rw.drop(token, 'before_stream');
 
   // What the peer has acknowledged leaves no more: a garbage byte there would show keystream.
   const acked = c.txAcked - offset;
@@ -98,8 +100,7 @@ export function sendEncrypted(rw: Rewriter, c: Connection, p: Packet, token: num
   const packets = seal(rw, c, {
     template: p,
     offset,
-    ackOffset:
-      flags & ACK ? ackToWire(extend(ackNumber(p), c.isnRemote, c.rxNext - c.rxDelta), c.rxDelta) : undefined,
+    ackOffset: ack === undefined ? undefined : ackToWire(ack, c.rxDelta),
     flags: urgent || !(flags & URG) ? flags : flags & ~URG,
     window: windowOf(p),
     urgent,

@@ -149,6 +149,8 @@ export function becomePlain(rw: Rewriter, c: Connection, reason: FallbackReason)
   c.txDelta = 0;
   c.rxDelta = 0;
   rw.clearTimers(c);
+  // Its packets are still queued, marked tcpcrypt: a restart must know that it is plain.
+  if (c.synAckBody.length > 0 && c.template) rw.checkpoint(c);
   decide(rw, c, 'plain');
 }
 

@@ -68,7 +68,7 @@ export function receiveSyn(rw: Rewriter, c: Connection | undefined, p: Packet, t
   const identity = rw.identify(p, 'in', false);
   const view = viewOf(rw, p);
   // A connection that has left SYN-SENT is marked already; a SYN for it decides nothing.
-  const offered = c && c.phase !== 'plain' ? undefined : 'offered';
+  const offered = c && !c.finished ? undefined : 'offered';
   const known = rw.syns.get(identity.key);
   if (known && known.isn === seqNumber(p)) {
     // Another offer under the same number is not mixed with the first.
@@ -162,25 +162,29 @@ export function sendSynAck(rw: Rewriter, c: Connection | undefined, p: Packet, t
   const identity = rw.identify(p, 'out', false);
   const isnRemote = (ackNumber(p) - 1) >>> 0;
   const record = rw.syns.get(identity.key);
-  if (record?.isn !== isnRemote) return answersPlainSyn(rw, c, identity, isnRemote, p, token);
-  const current = c && !c.active && c.isnRemote === record.isn ? c : undefined;
-  if (!record.offered) return rw.pass(token, undefined, current ? undefined : 'offered');
   const { options } = viewOf(rw, p);
-  const laid = options && layoutCompact([...options.items, cryptOption(record.answerBody, rw.encodings)]);
-  if (current && laid) {
-    noteIsn(current, seqNumber(p));
+  const withBody = (body: Uint8Array) =>
+    options && layoutCompact([...options.items, cryptOption(body, rw.encodings)]);
+  if (c && !c.active && c.isnRemote === isnRemote && c.synAckBody.length > 0) {
+    // Repeated: the same bytes as at first, whatever SYNs have come since; without, where the SYN came without.
+    noteIsn(c, seqNumber(p));
+    const twin = c.phase === 'listen' && record?.isn === isnRemote && !record.offered;
+    const again = twin ? undefined : withBody(c.synAckBody);
     return rw.pass(
       token,
-      buildSegment(p, { ...fieldsOf(p), options: laid }),
-      current.finished ? 'plain' : 'tcpcrypt',
+      again && buildSegment(p, { ...fieldsOf(p), options: again }),
+      c.finished ? 'plain' : 'tcpcrypt',
     );
   }
+  if (record?.isn !== isnRemote) return answersPlainSyn(rw, c, identity, isnRemote, p, token);
+  if (!record.offered) return rw.pass(token, undefined, 'offered');
+  const laid = withBody(record.answerBody);
   if (c) rw.remove(c);
   const fresh = newConnection({ ...identity, openedAt: record.at }, 'listen');
   fresh.isnRemote = record.isn;
   noteIsn(fresh, seqNumber(p));
   rw.add(fresh);
-  if (!laid || record.specifiers.length === 0) {
+  if (!options || !laid || record.specifiers.length === 0) {
     const why = laid ? 'declined' : 'no_option_space';
     record.resume?.secret.fill(0);
     record.offered = !!laid;
@@ -203,7 +207,8 @@ export function sendSynAck(rw: Rewriter, c: Connection | undefined, p: Packet, t
   fresh.synAckBody = record.answerBody;
   fresh.peerAppSupport = record.peerAppSupport;
   fresh.resume = record.resume;
-  if (record.resume) becomeEncryptedFromCache(rw, fresh);
+  record.resume = undefined;
+  if (fresh.resume) becomeEncryptedFromCache(rw, fresh);
   else rw.setDeadline(fresh, rw.timers.setupIdleMs);
   rw.pass(token, buildSegment(p, { ...fieldsOf(p), options: laid }), 'tcpcrypt');
 }
@@ -217,6 +222,10 @@ function answersPlainSyn(
   p: Packet,
   token: number,
 ): void {
+  if (!c && identity.decision.mode === 'Strict') {
+    // Its SYN went by while we were away.
+    return refuse(rw, newConnection(identity, 'plain'), p, token, 'out', 'bypassed');
+  }
   if (!c || c.finished) return rw.pass(token, undefined, 'plain');
   if (c.phase === 'plain' || c.isnRemote === isnRemote) return rw.pass(token);
   rw.remove(c);

@@ -21,7 +21,7 @@ import {
 } from '../wire/packet.ts';
 import { INIT1 } from '../wire/suboptions.ts';
 import type { Connection } from './connection.ts';
-import { becomePlain, refused, resetBoth } from './lifecycle.ts';
+import { becomePlain, refused, resetBoth, storeKey } from './lifecycle.ts';
 import { extend, seqAt } from './offsets.ts';
 import type { Rewriter } from './rewriter.ts';
 import { carriesInit, copyOf, goodbye, has, ownSegment, viewOf } from './setup.ts';
@@ -55,14 +55,15 @@ export function sendPlain(rw: Rewriter, c: Connection, p: Packet, token: number)
     if (ack > c.kernelAck) c.kernelAck = ack;
   }
   const said = c.goodbye && !(flags & SYN) ? withGoodbye(rw, c, p) : undefined;
-  rw.pass(token, said, markWhenDone(c));
+  rw.pass(token, said, markWhenDone(rw, c));
 }
 
 /** Nothing is left to watch: the peer is plain, and no INIT can stand where its stream is now. */
-function markWhenDone(c: Connection): 'plain' | undefined {
+function markWhenDone(rw: Rewriter, c: Connection): 'plain' | undefined {
   if (!c.finished && c.peerPlainSeen && !c.goodbye) {
     const nothingOfOurs = c.active && !c.initSent;
     c.finished = nothingOfOurs || c.kernelAck > 1 + MAX_INIT_BYTES;
+    if (c.finished) rw.store?.delete(storeKey(c));
   }
   return c.finished ? 'plain' : undefined;
 }
@@ -89,7 +90,7 @@ export function receivePlain(rw: Rewriter, c: Connection, p: Packet, token: numb
   const flags = flagsOf(p);
   const view = viewOf(rw, p);
   if (c.finished && carriesInit(view.crypt)) return rw.drop(token, 'init_after_fallback');
-  if (c.finished || flags & RST) return rw.pass(token, rw.withoutOurOptions(p), markWhenDone(c));
+  if (c.finished || flags & RST) return rw.pass(token, rw.withoutOurOptions(p), markWhenDone(rw, c));
   if (flags & SYN) return rw.pass(token, rw.withoutOurOptions(p));
   if (view.hasMac) return rw.drop(token, 'mac_after_fallback');
   if (carriesInit(view.crypt)) {
@@ -104,7 +105,7 @@ export function receivePlain(rw: Rewriter, c: Connection, p: Packet, token: numb
   if (offset > next && (end > offset || flags & FIN)) return rw.drop(token, 'beyond_gap');
   c.plainNext = Math.max(next, end);
   if (!view.crypt) c.peerPlainSeen = true;
-  rw.pass(token, rw.withoutOurOptions(p), markWhenDone(c));
+  rw.pass(token, rw.withoutOurOptions(p), markWhenDone(rw, c));
 }
 
 /** Strict: the segment that would have made the connection plain is dropped, and both ends are reset. */

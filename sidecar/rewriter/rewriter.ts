@@ -9,6 +9,7 @@ import type { Algorithms } from '../protocol/handshake.ts';
 import { ExchangeHints, KnownPeers, NegativeList } from '../protocol/negative-list.ts';
 import { SessionCache } from '../protocol/session-cache.ts';
 import { buildReply, buildSegment, fieldsOf } from '../wire/build.ts';
+import { checksumsValid } from '../wire/checksum.ts';
 import { hasOurOption, KIND_MSS, layoutLinux, mssOption, optionKind } from '../wire/options.ts';
 import {
   ACK,
@@ -151,6 +152,9 @@ export class Rewriter implements RewriterMachine {
 
   private receive(p: Packet, c: Connection | undefined, token: number, mark: ConnectionMark): void {
     const flags = flagsOf(p);
+    // Damaged, and no MAC to show it: the kernel is to see it as it is, and to drop it.
+    const unprotected = c ? c.phase !== 'encrypting' && !c.finished : hasOurOption(optionBytes(p));
+    if (unprotected && !checksumsValid(p)) return this.pass(token);
     const synAck = !!(flags & SYN && flags & ACK);
     if (c?.phase === 'encrypting') {
       return c.active ? receiveEncrypted(this, c, p, token) : receiveEncryptedPassive(this, c, p, token);
@@ -358,6 +362,7 @@ export class Rewriter implements RewriterMachine {
     this.releaseHeld(c, 'drop');
     this.clearTimers(c);
     forgetKeys(this, c);
+    this.store?.delete(storeKey(c));
     if (this.table.get(c.key) === c) this.table.delete(c.key);
   }
 
@@ -368,7 +373,7 @@ export class Rewriter implements RewriterMachine {
 
   checkpoint(c: Connection): void {
     c.checkpointedAt = c.txNext + c.rxNext;
-    if (c.secured) this.store?.put(storeKey(c), encode(c));
+    this.store?.put(storeKey(c), encode(c));
   }
 
   // Time

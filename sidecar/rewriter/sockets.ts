@@ -43,15 +43,13 @@ export function restore(
 }
 
 /** The high halves of a connection's offsets, and how far it may have sent, come from the kernel's counters. */
-function takeBack(
-  rw: Rewriter,
-  c: Connection,
-  { bytesAcked, bytesReceived, sendQueueBytes }: SocketInfo,
-): void {
+function takeBack(rw: Rewriter, c: Connection, socket: SocketInfo): void {
+  const { bytesAcked, bytesReceived, sendQueueBytes, notSentBytes = 0 } = socket;
   if (bytesAcked !== undefined && c.phase === 'encrypting') {
-    // tcpi_bytes_acked counts an active opener's SYN: a lower bound of what is acknowledged, in offsets.
-    c.txAcked = Math.max(c.txAcked, bytesAcked + c.txDelta);
-    c.txNext = Math.max(c.txNext, c.txAcked + 1 + sendQueueBytes);
+    // tcpi_bytes_acked counts an active opener's SYN, not a passive opener's SYN-ACK.
+    const acked = bytesAcked + (c.active ? 0 : 1) + c.txDelta;
+    c.txAcked = Math.max(c.txAcked, acked);
+    c.txNext = Math.max(acked + sendQueueBytes - notSentBytes, c.txAcked);
   }
   if (bytesReceived !== undefined) c.rxNext = Math.max(c.rxNext, bytesReceived + c.rxDelta);
   c.generationSince = rw.now;
@@ -60,7 +58,7 @@ function takeBack(
     c.retransmitMs = rw.timers.initRetransmitMs;
     rw.setRetransmit(c, 0);
     rw.setDeadline(c, rw.timers.setupIdleMs);
-  } else {
+  } else if (c.phase === 'encrypting') {
     c.verified = true;
   }
 }

@@ -129,6 +129,8 @@ export interface SocketInfo {
   readonly bytesReceived?: number;
   /** Unsent plus unacknowledged bytes in the send queue (idiag_wqueue). */
   readonly sendQueueBytes: number;
+  /** Of these, what was never sent (tcpi_notsent_bytes). */
+  readonly notSentBytes?: number;
 }
 
 /** Where a connection's state outlives the process: memory-backed, written before the segment that needs it. */

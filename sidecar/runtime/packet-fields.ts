@@ -4,7 +4,6 @@ const TCP = 6;
 const IPV4_MIN_BYTES = 20;
 const IPV6_HEADER_BYTES = 40;
 const TCP_MIN_BYTES = 20;
-const SYN = 0x02;
 
 const version = (packet: Uint8Array): number => (packet[0] ?? 0) >> 4;
 
@@ -15,11 +14,6 @@ function tcpStart(packet: Uint8Array): number {
   if (version(packet) === 6 && packet.length >= IPV6_HEADER_BYTES && packet[6] === TCP)
     return IPV6_HEADER_BYTES;
   return 0;
-}
-
-export function isSyn(packet: Uint8Array): boolean {
-  const start = tcpStart(packet);
-  return start > 0 && ((packet[start + 13] ?? 0) & SYN) !== 0;
 }
 
 /** Bytes of TCP data in the packet. */

@@ -16,20 +16,6 @@ export interface Listener {
   accept(segment: Segment): { readonly app: Application; readonly label: number };
 }
 
-const CLOSED_STATES = {
-  'syn-sent': 2,
-  'syn-received': 3,
-  established: 1,
-  'fin-wait-1': 4,
-  'fin-wait-2': 5,
-} as const;
-const LATE_STATES = { 'close-wait': 8, closing: 11, 'last-ack': 9, 'time-wait': 6, closed: 7 } as const;
-
-/** Linux's number of a state, for the list of sockets. */
-export function stateNumber(socket: TcpSocket): number {
-  return { ...CLOSED_STATES, ...LATE_STATES }[socket.state];
-}
-
 export class TcpHost implements SocketHost {
   readonly clock: Clock;
   readonly random: Random;

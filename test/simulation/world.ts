@@ -1,6 +1,6 @@
 /** One run: two hosts, a path, the connections of a scenario, to the end. */
 
-import type { ConnectionInfo, RewriterOptions, SocketInfo } from '../../sidecar/rewriter/types.ts';
+import type { RewriterOptions } from '../../sidecar/rewriter/types.ts';
 import { ScriptedApplication, totalBytes } from './application.ts';
 import { Attacker } from './attacker.ts';
 import { Clock } from './clock.ts';
@@ -12,7 +12,8 @@ import { Connection, Monitor, otherHost, type Violation } from './properties.ts'
 import { Random } from './random.ts';
 import { ADDRESSES, type HostName, type Scenario } from './scenario.ts';
 import { decode, type Segment } from './segment.ts';
-import { stateNumber, TcpHost } from './tcp-host.ts';
+import { socketsOf } from './sock-diag.ts';
+import { TcpHost } from './tcp-host.ts';
 import { silent, type Trace } from './trace.ts';
 
 const MAX_EVENTS = 400_000;
@@ -296,26 +297,6 @@ export class World {
     }
     this.monitor.finish();
   }
-
-  /** The ends of a connection as the rewriters list them now. */
-  listed(name: HostName): ConnectionInfo[] {
-    return [...(this.sides[name].filter.machine?.connections() ?? [])];
-  }
 }
 
 const stranger = { established() {}, readable() {}, acknowledged() {}, ended() {} };
-
-function socketsOf(tcp: TcpHost): SocketInfo[] {
-  const text = (address: string, port: number): string =>
-    address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
-  return [...tcp.sockets.values()].map((socket) => ({
-    local: text(socket.local.address, socket.local.port),
-    remote: text(socket.remote.address, socket.remote.port),
-    state: stateNumber(socket),
-    ...(socket.synchronised && socket.state !== 'time-wait'
-      ? { bytesAcked: socket.sender.una - (socket.active ? 0 : 1), bytesReceived: socket.receiver.next - 1 }
-      : {}),
-    sendQueueBytes:
-      socket.state === 'time-wait' ? 0 : socket.sender.data.length - Math.max(0, socket.sender.una - 1),
-  }));
-}
