@@ -221,7 +221,7 @@ export class Rewriter implements RewriterMachine {
 
   /**
    * Conntrack may have forgotten a connection that is not plain for good; a SYN for its 4-tuple, anybody's, then makes a new
-   * entry, which the rules mark as plain before they ask. Such a connection gets its mark back.
+   * entry without its mark. Such a connection gets it back.
    */
   private lostMark(token: number): ConnectionMark | undefined {
     const { mark, key } = this.queued;

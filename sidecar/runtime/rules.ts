@@ -5,6 +5,7 @@
 import { readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { TcpcryptError } from '../../errors/catalogue.ts';
+import { ownRules, save, VARIANTS } from '../../netfilter/iptables.ts';
 import { assertSame, install, remove, verify } from '../../netfilter/namespace.ts';
 import type { RuleOptions } from '../../netfilter/rules.ts';
 import { surroundings } from '../../netfilter/surroundings.ts';
@@ -21,6 +22,8 @@ export async function installRules(options: RuleOptions, log: Logger): Promise<v
     const message = `${otherMesh} encrypts the connections of this namespace already; it is left alone`;
     throw new TcpcryptError('ERR_TCPCRYPT_RULES_INSTALL', message);
   }
+  // A record without rules is another namespace's: their numbers are given out anew.
+  if (!(await areThere())) rmSync(recordFile(), { force: true });
   await install({ ...options, untrackOthers: mayUntrack });
   const { previous, refused } = await applySettings();
   if (refused.length > 0) log.warn({ refused }, 'some settings of the namespace could not be changed');
@@ -39,6 +42,15 @@ export async function removeRules(): Promise<void> {
   if (previous === undefined) return;
   await restoreSettings({}, previous);
   rmSync(recordFile(), { force: true });
+}
+
+async function areThere(): Promise<boolean> {
+  for (const variant of VARIANTS) {
+    for (const family of [4, 6] as const) {
+      if (ownRules(await save({}, family, variant)).some(({ chains }) => chains.length > 0)) return true;
+    }
+  }
+  return false;
 }
 
 /** One for each network namespace: its inode names it. */

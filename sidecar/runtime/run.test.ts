@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout } from 'node:timers/promises';
@@ -324,6 +324,10 @@ test('rules install, verify, remove', async (t) => {
   assert.equal(differs.status, 1);
   assert.match(differs.stderr, /ERR_TCPCRYPT_RULES_DIFFER: IPv4 /);
   const liberal = 'net.netfilter.nf_conntrack_tcp_be_liberal';
+  // A record that a namespace with the same number left behind is not believed.
+  const { ino } = statSync(lab.a.nsPath);
+  mkdirSync('/run/tcpcrypt', { recursive: true });
+  writeFileSync(`/run/tcpcrypt/settings-${ino}.json`, '{"conntrack":{},"devices":{}}');
   const before = lab.a.sysctl(liberal);
   assert.equal(rules('install', '--exclude-port', '22').status, 0);
   assert.equal(lab.a.sysctl(liberal), '1');

@@ -96,7 +96,7 @@ scenarios([
     name: 'segments cut into small pieces, INIT1 too: declined, plain at once',
     kinds: ['split,bytes=500'],
     worksOnPlain: ['split'],
-    steps: [plain('declined', 'malformed', { within: 1500 })],
+    steps: [plain('declined', 'malformed', { within: 2500 })],
   },
   {
     name: 'small segments coalesced: encrypted, at the price of retransmissions',

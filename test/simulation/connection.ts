@@ -65,6 +65,11 @@ export class Connection {
     return (this.opener?.complete ?? false) && (this.listener?.complete ?? false);
   }
 
+  /** Every byte has been read, however the connection ended. */
+  get delivered(): boolean {
+    return [this.opener, this.listener].every((app) => app !== undefined && app.read === app.expected.length);
+  }
+
   get mode(): 'encrypted' | 'plain' | 'mixed' | 'open' {
     const modes = [this.ends.a, this.ends.b].map((end) => {
       if (end === undefined || end.watch.encrypted) return end === undefined ? 'open' : 'encrypted';

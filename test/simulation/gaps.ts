@@ -4,14 +4,8 @@
  */
 
 export const OPEN = {
-  /** A segment with a wrong checksum is believed in setup. */
-  damagedSegmentsBelieved: true,
-  /** After a restart a connection that fell back, but is still watched, has its keys gone: both ends are reset. */
-  watchedPlainForgotten: true,
-  /** After a restart unsent bytes may belong to a generation that the peer has left by the time they leave. */
-  rekeyAfterRestart: true,
-  /** After a restart a Strict host lets a SYN-ACK pass that it has no record of. */
+  /** A Strict host whose rewriter restarted lets a SYN-ACK pass that it has no record of. */
   strictAfterRestart: true,
-  /** A repeated SYN ends the watch for INIT data of a connection that fell back. */
-  synEndsWatch: true,
+  /** A 4-tuple taken by the next connection while the rewriter was away gets the old one's keys. */
+  reusedWhileAway: true,
 };

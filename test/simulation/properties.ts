@@ -7,7 +7,6 @@ import type { Clock } from './clock.ts';
 import { Connection, type End, otherHost } from './connection.ts';
 import { mustComplete, mustEncrypt, tampers } from './expectations.ts';
 import type { FilteredHost } from './filtered-host.ts';
-import { OPEN } from './gaps.ts';
 import type { HostName, Scenario } from './scenario.ts';
 import { decode, type Segment } from './segment.ts';
 import type { TcpSocket } from './tcp-socket.ts';
@@ -67,9 +66,10 @@ export class Monitor {
     };
     const since = Math.max(before?.app.endedAt ?? 0, connection.openedAt ?? 0);
     if (early === undefined || early.info.openedAtMs < since) return;
-    // With an attacker about, an early fallback may be that of a forged SYN.
-    if (early.outcome === 'encrypted' || this.scenario.attack === undefined)
-      this.apply(end, early.outcome, early.info);
+    // An early fallback may be that of a forged or damaged SYN.
+    const { attack, hosts } = this.scenario;
+    const certain = attack === undefined && !hosts[host].seesDamaged;
+    if (early.outcome === 'encrypted' || certain) this.apply(end, early.outcome, early.info);
   }
 
   /** A host may only be told that its peer has what its peer's kernel has. */
@@ -206,8 +206,7 @@ export class Monitor {
   crashed(host: HostName): void {
     for (const connection of this.connections) {
       if (connection.openedAt === undefined || connection.over) continue;
-      const plain = connection.ends[host]?.watch.plain === true && !OPEN.watchedPlainForgotten;
-      const settled = connection.mode === 'encrypted' || plain;
+      const settled = connection.mode === 'encrypted' || connection.ends[host]?.watch.plain === true;
       if (!settled) connection.excused = true;
     }
   }
@@ -241,7 +240,9 @@ export class Monitor {
           `${name}: host ${host} saw the end after ${app.read} of ${app.expected.length} bytes`,
         );
       }
-      if (!connection.complete && mustComplete(this.scenario, connection)) {
+      // A forged SYN can take a TIME-WAIT socket's place, and its peer's last FIN is never answered.
+      const delivered = this.scenario.attack === undefined ? connection.complete : connection.delivered;
+      if (!delivered && mustComplete(this.scenario, connection)) {
         const { opener, listener } = connection;
         const state = `opener ${opener?.how} ${opener?.read}/${opener?.expected.length}, listener ${listener?.how} ${listener?.read}/${listener?.expected.length}`;
         this.fail('a connection is never broken', `${name} (${connection.mode}): ${state}`);

@@ -96,20 +96,20 @@ export function drawScenario(seed: number): Scenario {
 
 /** What no rewriter can do anything about, and (`OPEN`) what ours does not yet. */
 function withinLimits(scenario: Scenario, base: Faults): Scenario {
-  let { attack, restart } = scenario;
+  const { attack, connections } = scenario;
+  let { restart } = scenario;
+  const reused = connections.some((each, i) => connections[i - 1]?.sourcePort === each.sourcePort);
   const strict = scenario.hosts.a.mode === 'Strict' || scenario.hosts.b.mode === 'Strict';
-  if (attack !== undefined && stripsInit(base) && OPEN.synEndsWatch) attack = undefined;
   // One that comes back has forgotten which INIT to keep from its kernel once the option is gone; and while it is
   // away, an attacker's SYN can make conntrack forget the connection's mark.
-  if (attack !== undefined || stripsInit(base) || (strict && OPEN.strictAfterRestart)) restart = undefined;
+  if (attack !== undefined || stripsInit(base)) restart = undefined;
+  if ((strict && OPEN.strictAfterRestart) || (reused && OPEN.reusedWhileAway)) restart = undefined;
   const limit = (host: HostPlan): HostPlan => ({
     ...host,
     // A forged SYN that a cookie answers, and INIT1 without its option: S takes the connection for plain.
     cookies: host.cookies && !(attack !== undefined && stripsInit(base)),
-    seesDamaged: host.seesDamaged && !OPEN.damagedSegmentsBelieved,
-    rekeyAfterBytes: restart !== undefined && OPEN.rekeyAfterRestart ? 2 ** 36 : host.rekeyAfterBytes,
   });
-  return { ...scenario, attack, restart, hosts: { a: limit(scenario.hosts.a), b: limit(scenario.hosts.b) } };
+  return { ...scenario, restart, hosts: { a: limit(scenario.hosts.a), b: limit(scenario.hosts.b) } };
 }
 
 function stripsInit({ strip }: Faults): boolean {

@@ -2,34 +2,43 @@
 
 import type { SocketInfo } from '../../sidecar/rewriter/types.ts';
 import type { TcpHost } from './tcp-host.ts';
-import type { TcpSocket } from './tcp-socket.ts';
+import type { TcpState } from './tcp-socket.ts';
 
-const CLOSED_STATES = {
+/** Linux's number of a state. */
+const STATE_NUMBERS: { readonly [state in TcpState]: number } = {
+  established: 1,
   'syn-sent': 2,
   'syn-received': 3,
-  established: 1,
   'fin-wait-1': 4,
   'fin-wait-2': 5,
-} as const;
-const LATE_STATES = { 'close-wait': 8, closing: 11, 'last-ack': 9, 'time-wait': 6, closed: 7 } as const;
-
-/** Linux's number of a state, for the list of sockets. */
-function stateNumber(socket: TcpSocket): number {
-  return { ...CLOSED_STATES, ...LATE_STATES }[socket.state];
-}
+  'time-wait': 6,
+  closed: 7,
+  'close-wait': 8,
+  'last-ack': 9,
+  closing: 11,
+};
 
 export function socketsOf(tcp: TcpHost): SocketInfo[] {
-  const text = (address: string, port: number): string =>
-    address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
-  return [...tcp.sockets.values()].map((socket) => ({
-    local: text(socket.local.address, socket.local.port),
-    remote: text(socket.remote.address, socket.remote.port),
-    state: stateNumber(socket),
-    ...(socket.synchronised && socket.state !== 'time-wait'
-      ? { bytesAcked: socket.sender.una - (socket.active ? 0 : 1), bytesReceived: socket.receiver.next - 1 }
-      : {}),
-    notSentBytes: Math.max(0, socket.sender.data.length + 1 - Math.max(1, socket.sender.next)),
-    sendQueueBytes:
-      socket.state === 'time-wait' ? 0 : socket.sender.data.length - Math.max(0, socket.sender.una - 1),
-  }));
+  return [...tcp.sockets.values()].map((socket) => {
+    const { sender, receiver } = socket;
+    const counted = socket.synchronised && socket.state !== 'time-wait';
+    // write_seq, in offsets: a FIN counts as soon as it is queued.
+    const end = 1 + sender.data.length + (sender.closed ? 1 : 0);
+    return {
+      local: endpoint(socket.local),
+      remote: endpoint(socket.remote),
+      state: STATE_NUMBERS[socket.state],
+      sendQueueBytes: counted ? end - sender.una : 0,
+      // bytes_acked counts the SYN of an active opener, not that of a passive one.
+      ...(counted && {
+        bytesAcked: sender.una - (socket.active ? 0 : 1),
+        bytesReceived: receiver.next - 1,
+        notSentBytes: end - sender.next,
+      }),
+    };
+  });
+}
+
+function endpoint({ address, port }: { readonly address: string; readonly port: number }): string {
+  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
 }

@@ -31,8 +31,9 @@ export async function withPair(
   // Finds the neighbours; the refusal is an answer.
   for (const each of [address, address6])
     client.run('timeout', ['3', 'bash', '-c', `: </dev/tcp/${each}/9`], { allowFailure: true });
-  await using atClient = await startTcpcrypt(client, options);
-  await using atServer = await startTcpcrypt(server, options);
+  const both = await Promise.all([startTcpcrypt(client, options), startTcpcrypt(server, options)]);
+  await using atClient = both[0];
+  await using atServer = both[1];
   await body({ client, server, atClient, atServer, address, address6 });
   assert.ok(atClient.running && atServer.running, 'a rewriter died');
 }

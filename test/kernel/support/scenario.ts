@@ -81,8 +81,9 @@ async function run(t: TestContext, scenario: Scenario): Promise<void> {
   forgetPath(path);
   await t.test('with tcpcrypt at both ends', async () => {
     const box = await middlebox(scenario, path);
-    await using client = await startTcpcrypt(path.client);
-    await using server = await startTcpcrypt(path.server);
+    const both = await Promise.all([startTcpcrypt(path.client), startTcpcrypt(path.server)]);
+    await using client = both[0];
+    await using server = both[1];
     try {
       for (const [i, step] of scenario.steps.entries())
         await runStep(`connection ${i + 1}`, step, path, options, client, server);
