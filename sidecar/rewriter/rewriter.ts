@@ -95,6 +95,7 @@ export class Rewriter implements RewriterMachine {
   private readonly options: RewriterOptions;
   private readonly limits: RewriterLimits;
   private readonly timed = new Set<Connection>();
+  private nextAt = Number.POSITIVE_INFINITY;
   private readonly support = new Map<number, AppSupport>();
   private readonly ownNonces = new Set<string>();
   /** Our own MSS by local address, as the kernel last announced it. */
@@ -369,6 +370,7 @@ export class Rewriter implements RewriterMachine {
   rememberSyn(key: string, record: SynRecord): void {
     this.syns.delete(key);
     this.syns.set(key, record);
+    this.nextAt = Math.min(this.nextAt, record.at + SYN_RECORD_MS);
   }
 
   checkpoint(c: Connection): void {
@@ -380,11 +382,13 @@ export class Rewriter implements RewriterMachine {
 
   setDeadline(c: Connection, ms: number): void {
     c.deadline = this.now + ms;
+    this.nextAt = Math.min(this.nextAt, c.deadline);
     this.timed.add(c);
   }
 
   setRetransmit(c: Connection, ms: number): void {
     c.retransmitAt = this.now + ms;
+    this.nextAt = Math.min(this.nextAt, c.retransmitAt);
     this.timed.add(c);
   }
 
@@ -395,11 +399,15 @@ export class Rewriter implements RewriterMachine {
   }
 
   nextTimeout(): number | undefined {
+    return Number.isFinite(this.nextAt) ? this.nextAt : undefined;
+  }
+
+  /** The earliest of all timers. Those set since then have lowered `nextAt`; those cleared may leave it too early. */
+  private earliest(): number {
     let next = Number.POSITIVE_INFINITY;
     for (const c of this.timed) next = Math.min(next, c.deadline ?? next, c.retransmitAt ?? next);
     const oldest = this.syns.values().next().value;
-    if (oldest) next = Math.min(next, oldest.at + SYN_RECORD_MS);
-    return Number.isFinite(next) ? next : undefined;
+    return oldest ? Math.min(next, oldest.at + SYN_RECORD_MS) : next;
   }
 
   advance(now: number): void {
@@ -418,6 +426,7 @@ export class Rewriter implements RewriterMachine {
       this.syns.delete(key);
     }
     this.cache.sweep(now);
+    this.nextAt = this.earliest();
   }
 
   // Administration

@@ -9,7 +9,8 @@ import type { Host } from './support/namespaces.ts';
 import { assertAllEncrypted, secretly, withPair } from './support/pair.ts';
 import { ended, eventually } from './support/processes.ts';
 
-const DUMP_MEGABYTES = 30;
+/** The issue's 100 MB take a minute on two cores. */
+const DUMP_MEGABYTES = Number(process.env['TCPCRYPT_TEST_DUMP_MEGABYTES'] ?? 30);
 
 test(
   `PostgreSQL: a dump of ${DUMP_MEGABYTES} MB with pg_dump, taken back in with psql, is the same`,
@@ -46,12 +47,15 @@ test(
       assert.ok(size > DUMP_MEGABYTES * 800_000, `${size} bytes`);
       const again = join(folder.path, 'again.sql');
       asPostgres('pg_dump', '-h', folder.path, '-f', again, 'copy');
-      assert.ok(readFileSync(again).equals(readFileSync(dump)), 'the dump of the copy is the dump');
+      assert.ok(dumped(again) === dumped(dump), 'the dump of the copy is the dump');
       t.diagnostic(`${size} bytes each way`);
       assertAllEncrypted(pair, 2);
       await ended(postgres, 'SIGINT');
     }),
 );
+
+/** A dump without the random key that guards it against its own contents. */
+const dumped = (file: string): string => readFileSync(file, 'latin1').replace(/^\\(un)?restrict .*$/gm, '');
 
 async function startPostgres(host: Host, folder: string) {
   const version = readdirSync('/usr/lib/postgresql').sort().at(-1)!;
