@@ -10,7 +10,22 @@ import { realMachine } from './real-machine.ts';
 import { type Amend, runSeed, withoutRewriters } from './run.ts';
 import { calm } from './scenarios.testing.ts';
 import { ACK, decode, encode, joinOptions, RST, type Segment, SYN } from './segment.ts';
+import { type KeystreamLog, WireWatch } from './wire-watch.ts';
 import type { RunResult } from './world.ts';
+
+const MACED: Segment = {
+  src: '10.0.0.1',
+  dst: '10.0.0.2',
+  sport: 1,
+  dport: 2,
+  seq: 0,
+  ack: 0,
+  flags: ACK,
+  window: 0,
+  urgent: 0,
+  options: joinOptions([Uint8Array.of(253, 20, 0x54, 0x4d, ...new Uint8Array(16))]),
+  payload: new Uint8Array(0),
+};
 
 function properties(result: RunResult): string[] {
   return [...new Set(result.violations.map(({ property }) => property))];
@@ -22,7 +37,6 @@ function tampering(
   edit: (bytes: Uint8Array, outgoing: boolean) => Uint8Array,
 ): MachineFactory {
   return (options: RewriterOptions): RewriterMachine => {
-    const directions = new Map<number, boolean>();
     const machine = base({
       ...options,
       output: {
@@ -38,7 +52,6 @@ function tampering(
     const handle = machine.handle.bind(machine);
     machine.handle = (direction, bytes, token, mark, now) => {
       packets.set(token, { bytes: bytes.slice(), direction: direction === 'out' });
-      directions.set(token, direction === 'out');
       handle(direction, bytes, token, mark, now);
     };
     return machine;
@@ -223,17 +236,43 @@ describe('each property notices its violation', () => {
   });
 
   it('a key that two connections share', () => {
-    // Both connections' random numbers repeat, so whatever is derived from them does too.
-    const repeats: MachineFactory = (options) =>
-      realMachine({ ...options, random: (length) => pattern(9, 'opener', length) });
-    const two: Amend = calmWith((scenario) => ({
-      ...scenario,
-      hosts: {
-        a: { ...scenario.hosts.a, sessionCache: false },
-        b: { ...scenario.hosts.b, sessionCache: false },
-      },
-    }));
-    // The rewriter draws its private keys from the system, so this shows only that nothing is reported falsely.
-    assert.ok(!properties(runSeed(11, repeats, undefined, two)).includes('no plaintext once encrypted'));
+    const found: string[] = [];
+    const keystream: KeystreamLog = new Map();
+    const key = new Random(5).bytes(64);
+    for (const label of [0, 1]) {
+      const stream = pattern(label, 'opener', 64);
+      const watch = new WireWatch(
+        `connection ${label}`,
+        100,
+        stream,
+        { legacy: false },
+        keystream,
+        (property) => {
+          found.push(property);
+        },
+      );
+      watch.encrypted = true;
+      watch.leaves({ ...MACED, seq: 101, payload: stream.map((byte, i) => byte ^ key[i]!) }, false);
+    }
+    assert.deepEqual([...new Set(found)], ['no keystream byte twice']);
+  });
+
+  it('plaintext under a MAC, anywhere in a segment', () => {
+    const found: string[] = [];
+    const stream = pattern(3, 'listener', 100);
+    const watch = new WireWatch(
+      'one',
+      0,
+      stream,
+      { legacy: false },
+      new Map(),
+      (property) => void found.push(property),
+    );
+    const payload = new Random(1).bytes(60);
+    watch.leaves({ ...MACED, seq: 1, payload }, false);
+    assert.deepEqual(found, []);
+    payload.set(stream.subarray(20, 40), 13);
+    watch.leaves({ ...MACED, seq: 61, payload }, false);
+    assert.deepEqual(found, ['no plaintext once encrypted']);
   });
 });

@@ -2,10 +2,13 @@
 
 import type {
   CheckpointStore,
+  Observer,
+  Output,
   Policy,
   RewriterMachine,
   RewriterOptions,
 } from '../../sidecar/rewriter/types.ts';
+import type { Random } from './random.ts';
 import type { HostPlan } from './scenario.ts';
 
 export type MachineFactory = (options: RewriterOptions) => RewriterMachine;
@@ -27,7 +30,7 @@ export const passThrough: MachineFactory = (options) => ({
   restore: () => 0,
 });
 
-export function policyOf(plan: HostPlan): Policy {
+function policyOf(plan: HostPlan): Policy {
   return {
     generation: 'simulation',
     decide: () => ({ mode: plan.mode, authentication: plan.authentication }),
@@ -50,4 +53,32 @@ export class MemoryStore implements CheckpointStore {
   delete(key: string): void {
     this.records.delete(key);
   }
+}
+
+/** The rewriter of one host: its plan, where its packets go, and what it reports, for the trace and the checks. */
+export function rewriterOptions(
+  plan: HostPlan,
+  host: { readonly filter: Output; readonly store: CheckpointStore; readonly random: Random },
+  line: (text: string) => void,
+  decided: Observer['decided'],
+): RewriterOptions {
+  return {
+    output: host.filter,
+    observer: {
+      decided: (event) => {
+        const { role, local, remote, reason } = event.connection;
+        line(`decided ${event.outcome} ${event.handshake} ${role} ${local} ${remote} ${reason ?? ''}`);
+        decided(event);
+      },
+      cacheLookup() {},
+      rekeyed: (direction) => line(`rekeyed ${direction}`),
+      macFailure: () => line('mac failure'),
+      dropped: (why) => line(`dropped: ${why}`),
+    },
+    policy: policyOf(plan),
+    random: (length) => host.random.bytes(length),
+    encodings: { write: plan.legacy ? 'legacy' : 'experimental', readBoth: false },
+    trustKeys: plan.trustKeys.map((key) => ({ key, offered: true })),
+    store: host.store,
+  };
 }

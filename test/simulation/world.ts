@@ -1,11 +1,10 @@
 /** One run: two hosts, a path, the connections of a scenario, to the end. */
 
-import type { RewriterOptions } from '../../sidecar/rewriter/types.ts';
 import { ScriptedApplication, totalBytes } from './application.ts';
 import { Attacker } from './attacker.ts';
 import { Clock } from './clock.ts';
 import { FilteredHost } from './filtered-host.ts';
-import { type MachineFactory, MemoryStore, policyOf } from './machine.ts';
+import { type MachineFactory, MemoryStore, rewriterOptions } from './machine.ts';
 import { Middlebox } from './middlebox.ts';
 import { Path, type Way } from './path.ts';
 import { Connection, Monitor, otherHost, type Violation } from './properties.ts';
@@ -110,27 +109,10 @@ export class World {
   private makeMachine(side: Side): ReturnType<MachineFactory> {
     const plan = this.scenario.hosts[side.name];
     const { monitor, clock } = this;
-    const options: RewriterOptions = {
-      output: side.filter,
-      observer: {
-        decided: (event) => {
-          const { connection } = event;
-          const text = `${connection.role} ${connection.local} ${connection.remote} ${connection.reason ?? ''}`;
-          this.trace.line(clock.now, `   ${side.name} decided ${event.outcome} ${event.handshake} ${text}`);
-          monitor.decided(side.name, event.outcome, connection);
-        },
-        secret() {},
-        cacheLookup() {},
-        rekeyed: (direction) => this.trace.line(clock.now, `   ${side.name} rekeyed ${direction}`),
-        macFailure: () => this.trace.line(clock.now, `   ${side.name} mac failure`),
-        dropped: (why) => this.trace.line(clock.now, `   ${side.name} dropped: ${why}`),
-      },
-      policy: policyOf(plan),
-      random: (length) => side.random.bytes(length),
-      encodings: { write: plan.legacy ? 'legacy' : 'experimental', readBoth: false },
-      trustKeys: plan.trustKeys.map((key) => ({ key, offered: true })),
-      store: side.store,
-    };
+    const line = (text: string): void => this.trace.line(clock.now, `   ${side.name} ${text}`);
+    const options = rewriterOptions(plan, side, line, (event) => {
+      monitor.decided(side.name, event.outcome, event.connection);
+    });
     return this.factory(options);
   }
 
