@@ -52,7 +52,8 @@ export interface RuleOptions {
   readonly strict: boolean;
   /**
    * The rules are older than any socket of the namespace. Then a packet without state belongs to a connection whose
-   * conntrack entry was lost, and the rewriter decides; else to one that was there before us, and it is plain.
+   * conntrack entry was lost, and waits for the rewriter; else it may also belong to one that was there before us, and
+   * passes when nobody listens.
    */
   readonly dataWhenNoState: boolean;
   /** TCP option kinds that are ours; default 253. With the legacy encoding also 69 and 70. */
@@ -236,11 +237,12 @@ function newRules(options: RuleOptions, layout: MarkLayout): string[] {
   // Where other software turned tracking off no state can be kept. Strict asks about each packet then.
   if (!options.strict) rules.push('-p tcp -m conntrack --ctstate UNTRACKED -j RETURN');
   rules.push('-p tcp -m tcp --tcp-flags SYN SYN -g TCPCRYPT_SETUP');
-  if (options.dataWhenNoState) {
-    rules.push(setPacketState(layout, QUEUED_WITHOUT_STATE), `-j NFQUEUE ${anyOf(options.dataQueues)}`);
-  } else {
-    rules.push(`-j CONNMARK --set-xmark ${stateMark(layout, ConnectionState.plain)}`);
-  }
+  // The rewriter's table knows: a connection that was there before us is plain, one whose entry was lost is what it was.
+  const bypass = options.dataWhenNoState ? '' : ' --queue-bypass';
+  rules.push(
+    setPacketState(layout, QUEUED_WITHOUT_STATE),
+    `-j NFQUEUE ${anyOf(options.dataQueues)}${bypass}`,
+  );
   return rules;
 }
 

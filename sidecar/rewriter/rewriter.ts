@@ -32,13 +32,13 @@ import {
 import { receiveSynAck, sendSyn } from './active-syn.ts';
 import { activeTimeout, receiveInCMode, sendInCMode } from './c-mode.ts';
 import { encode } from './checkpoint.ts';
-import type { Connection } from './connection.ts';
+import { type Connection, newConnection } from './connection.ts';
 import { receiveEncrypted, sendEncrypted } from './encrypting.ts';
 import { OVERHEAD_BYTES, receiveIcmp } from './icmp.ts';
 import { infoOf } from './info.ts';
 import { endInSetup, forgetKeys, learnFromEnd, storeKey } from './lifecycle.ts';
 import { receiveSyn, type SynRecord, sendSynAck } from './passive-syn.ts';
-import { receivePlain, sendPlain } from './plain.ts';
+import { receivePlain, refuse, sendPlain } from './plain.ts';
 import {
   passiveTimeout,
   receiveEncryptedPassive,
@@ -154,7 +154,8 @@ export class Rewriter implements RewriterMachine {
   private receive(p: Packet, c: Connection | undefined, token: number, mark: ConnectionMark): void {
     const flags = flagsOf(p);
     // Damaged, and no MAC to show it: the kernel is to see it as it is, and to drop it.
-    const unprotected = c ? c.phase !== 'encrypting' && !c.finished : hasOurOption(optionBytes(p));
+    const decides = flags & SYN || hasOurOption(optionBytes(p));
+    const unprotected = c ? c.phase !== 'encrypting' && !c.finished : decides;
     if (unprotected && !checksumsValid(p)) return this.pass(token);
     const synAck = !!(flags & SYN && flags & ACK);
     if (c?.phase === 'encrypting') {
@@ -162,7 +163,13 @@ export class Rewriter implements RewriterMachine {
     }
     if (synAck && c?.active) return receiveSynAck(this, c, p, token);
     if (synAck && c && c.phase !== 'plain' && this.isMarked) return this.drop(token, 'setup_numbers');
-    if (synAck) return this.pass(token, undefined, !c || c.finished ? 'plain' : undefined);
+    if (synAck && !c) {
+      const fresh = newConnection(this.identify(p, 'in', true), 'plain');
+      // The SYN went by while we were away.
+      if (fresh.decision.mode === 'Strict') return refuse(this, fresh, p, token, 'in', 'bypassed');
+      return this.pass(token, this.withoutOurOptions(p), 'plain');
+    }
+    if (synAck) return this.pass(token, undefined, c!.finished ? 'plain' : undefined);
     if (flags & SYN) return receiveSyn(this, c, p, token);
     switch (c?.phase) {
       case undefined:

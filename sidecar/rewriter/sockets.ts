@@ -32,7 +32,7 @@ export function restore(
   for (const [key, record] of records) {
     const c = decode(record);
     const socket = c && bySocket.get(pairOf(c));
-    if (!c || !socket) {
+    if (!c || !socket || isAnother(c, socket)) {
       rw.store?.delete(key);
       continue;
     }
@@ -40,6 +40,12 @@ export function restore(
     restored++;
   }
   return restored;
+}
+
+/** The pair of addresses was used anew while we were away: the kernel's counters stand below the record's. */
+function isAnother(c: Connection, { bytesAcked, bytesReceived }: SocketInfo): boolean {
+  if (c.phase !== 'encrypting' || bytesAcked === undefined || bytesReceived === undefined) return false;
+  return bytesAcked + 1 + c.txDelta < c.txAcked || bytesReceived + 2 < c.kernelAck;
 }
 
 /** The high halves of a connection's offsets, and how far it may have sent, come from the kernel's counters. */

@@ -127,7 +127,7 @@ test('re-key every megabyte, under load from both ends at once', { timeout: 60_0
         for (const direction of ['in', 'out']) {
           const rekeys = total(each.metrics(), 'tcpcrypt_rekeys_total', { direction });
           t.diagnostic(`${direction}: ${rekeys} re-keys`);
-          assert.ok(rekeys >= 10, `${rekeys} re-keys ${direction}`);
+          assert.ok(rekeys >= 5, `${rekeys} re-keys ${direction}`);
         }
         assert.equal(total(each.metrics(), 'tcpcrypt_mac_failures_total'), 0);
       }

@@ -79,6 +79,8 @@ export function mustEncrypt(scenario: Scenario, connection: Connection): boolean
   const { a, b } = scenario.hosts;
   const { ab, ba } = scenario.faults;
   if (!willing(a) || !willing(b) || !clean(ab) || !clean(ba)) return false;
+  // A listener that accepts too late ends a cached connection on which no MAC ever came back.
+  if (a.refuseAccepts + b.refuseAccepts > 0 && connection.label > 0) return false;
   const roundTrip =
     ab.delayMs + ab.jitterMs + ba.delayMs + ba.jitterMs + 4 * (a.queueDelayMs + b.queueDelayMs);
   if (roundTrip > 900 || scenario.restart !== undefined || scenario.attack !== undefined) return false;

@@ -4,6 +4,7 @@
  */
 
 import type { Clock } from './clock.ts';
+import { OPEN } from './gaps.ts';
 import { type Middlebox, stripOptions } from './middlebox.ts';
 import type { Random } from './random.ts';
 import { decode, encode, FIN, RST, type Segment, SYN, URG } from './segment.ts';
@@ -156,7 +157,10 @@ export class Path {
     }
     if (this.random.chance(faults.damage)) {
       const header = segment.src.includes(':') ? 40 : 20;
-      bytes[header + this.random.below(bytes.length - header)]! ^= 1 << this.random.below(8);
+      let at = header + this.random.below(bytes.length - header);
+      const inOptions = at >= header + 20 && at < header + 20 + segment.options.length;
+      if (inOptions && OPEN.damagedTimestamps) at = header + this.random.below(20);
+      bytes[at]! ^= 1 << this.random.below(8);
       this.events.note(way, 'damaged', segment);
     }
     return bytes;

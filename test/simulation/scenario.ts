@@ -103,7 +103,7 @@ function withinLimits(scenario: Scenario, base: Faults): Scenario {
   const strict = scenario.hosts.a.mode === 'Strict' || scenario.hosts.b.mode === 'Strict';
   // One that comes back has forgotten which INIT to keep from its kernel once the option is gone; and while it is
   // away, an attacker's SYN can make conntrack forget the connection's mark.
-  if (attack !== undefined || stripsInit(base)) restart = undefined;
+  if (attack !== undefined || stripsInit(base) || base.split > 0) restart = undefined;
   if ((strict && OPEN.strictAfterRestart) || (reused && OPEN.reusedWhileAway)) restart = undefined;
   const limit = (host: HostPlan): HostPlan => ({
     ...host,

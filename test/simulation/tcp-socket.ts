@@ -240,12 +240,14 @@ export class TcpSocket {
     const { clock } = this.host;
     const idle = this.settings.keepaliveMs;
     this.idleTimer = clock.schedule(Math.max(this.lastHeard + idle, clock.now + Math.ceil(idle / 8)), () => {
-      if (clock.now - this.lastHeard >= 2 * idle) {
+      // While data are unacknowledged their own timer decides (tcp_keepalive_timer).
+      const busy = this.sender.outstanding || this.sender.pending;
+      if (clock.now - this.lastHeard >= 2 * idle && !busy) {
         sendControl(this, true);
         this.end('timeout');
         return;
       }
-      if (clock.now - this.lastHeard >= idle && !this.sender.outstanding) sendKeepalive(this);
+      if (clock.now - this.lastHeard >= idle && !busy) sendKeepalive(this);
       this.armKeepalive();
     });
   }

@@ -43,6 +43,8 @@ export interface Scenario {
   readonly greeting?: boolean;
   readonly transfer?: Partial<ClientOptions>;
   readonly check?: (client: Tcpcrypt, server: Tcpcrypt, path: Path) => void | Promise<void>;
+  /** For `tcpcrypt run`, at both ends. */
+  readonly args?: readonly string[];
   readonly todo?: string;
 }
 
@@ -81,7 +83,9 @@ async function run(t: TestContext, scenario: Scenario): Promise<void> {
   forgetPath(path);
   await t.test('with tcpcrypt at both ends', async () => {
     const box = await middlebox(scenario, path);
-    const both = await Promise.all([startTcpcrypt(path.client), startTcpcrypt(path.server)]);
+    const both = await Promise.all(
+      [path.client, path.server].map((host) => startTcpcrypt(host, { args: scenario.args ?? [] })),
+    );
     await using client = both[0];
     await using server = both[1];
     try {
