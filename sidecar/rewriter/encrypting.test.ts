@@ -69,6 +69,15 @@ describe('segments', () => {
     assert.equal(text(script.server.through('in', p)), 'x');
   });
 
+  it('a segment whose TCP checksum is wrong is dropped, for timestamps are outside the MAC', () => {
+    const { script } = encrypted();
+    const p = script.client.through('out', script.c({ offset: 1, ack: 1, data: 'x' }));
+    const bytes = p.bytes.slice();
+    bytes[p.tcp + 20 + 3]! ^= 0x40;
+    assert.equal(script.server.fate('in', { ...p, bytes }), 'drop');
+    assert.equal(script.server.drops.at(-1), 'checksum');
+  });
+
   it('two MAC options never verify', () => {
     const { script } = encrypted();
     const p = script.client.through('out', script.c({ offset: 1, ack: 1 }));

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { type Path, PORT } from './support/path.ts';
-import { CACHED, ENCRYPTED, plain, type Scenario, scenarios } from './support/scenario.ts';
+import { CACHED, ENCRYPTED, plain, type Scenario, type Step, scenarios } from './support/scenario.ts';
 
 const FORWARDED_PORT = 9000;
 
@@ -50,6 +50,16 @@ function clampMss(bytes: number): (path: Path) => void {
       ]);
   };
 }
+
+/**
+ * In each the rules are older than any connection, as in a pod: what has no mark is the rewriter's to judge. A
+ * forged SYN that comes after the end is a connection attempt like any, which the server may count as plain.
+ */
+const offPath = {
+  kinds: ['forge'],
+  worksOnPlain: ['forged'],
+  steps: [{ client: { encrypted: 1 } }],
+} satisfies Partial<Scenario>;
 
 scenarios([
   {
@@ -105,24 +115,25 @@ scenarios([
   },
   ...(['IPv4', 'IPv6', 'the server speaks first'] as const).map(
     (variant): Scenario => ({
+      ...offPath,
       name: `RST, SYN, DECLINE and data with wrong numbers from off the path, ${variant}: encrypted`,
-      kinds: ['forge'],
-      worksOnPlain: ['forged'],
       family: variant === 'IPv6' ? 6 : 4,
       greeting: variant === 'the server speaks first',
-      // The rules are older than any connection, as in a pod: what has no mark is the rewriter's to judge.
       args: ['--new-namespace'],
-      // A forged SYN that comes after the end is a connection attempt like any, which the server may count as plain.
-      steps: [{ client: { encrypted: 1 } }, { client: { encrypted: 1, cached: 1 } }],
-      check: (_client, server) => assert.equal(server.outcomes('encrypted'), 2),
     }),
   ),
   {
+    ...offPath,
+    name: 'RST, SYN, DECLINE and data with wrong numbers from off the path, resumed connections: encrypted',
+    args: ['--new-namespace'],
+    steps: [...offPath.steps, ...Array<Step>(6).fill({ client: { encrypted: 1, cached: 1 } })],
+    todo: 'a SYN repeated while the SYN-ACK with NEXTK2 is on its way ends the resumed connection',
+  },
+  {
+    ...offPath,
     name: 'the same where the rules came later than the first socket: nothing in clear once encrypted',
-    kinds: ['forge'],
-    worksOnPlain: ['forged'],
-    steps: [{ client: { encrypted: 1 } }, { client: { encrypted: 1, cached: 1 } }],
-    todo: 'a forged RST and SYN renew the conntrack entry; without --new-namespace the rules take it for an old plain connection',
+    steps: Array<Step>(4).fill({ client: { encrypted: 1 } }),
+    todo: 'a forged RST and SYN renew the conntrack entry; without --new-namespace that is an old plain connection',
   },
   {
     name: 'retransmissions corrected to the bytes seen first, with loss: encrypted, ciphertext never differs',
