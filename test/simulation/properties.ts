@@ -64,8 +64,9 @@ export class Monitor {
       sacked: (_, from, to) => this.claimed(connection, host, from, to, 'SACKs'),
       urgent: (_, at) => this.urgent(connection, host, at),
     };
-    const since = Math.max(before?.app.endedAt ?? 0, connection.openedAt ?? 0);
-    if (early === undefined || early.info.openedAtMs < since) return;
+    if (early === undefined) return;
+    const ended = early.outcome === 'encrypted' ? 0 : (before?.app.endedAt ?? 0);
+    if (early.info.openedAtMs < Math.max(ended, connection.openedAt ?? 0)) return;
     // An early fallback may be that of a forged or damaged SYN.
     const { attack, hosts } = this.scenario;
     const certain = attack === undefined && !hosts[host].seesDamaged;
@@ -96,6 +97,8 @@ export class Monitor {
     const port = (text: string): string => text.slice(text.lastIndexOf(':') + 1);
     const key = `${host} ${port(info.local)} ${port(info.remote)}`;
     const end = this.ends.get(key);
+    // A forged SYN-ACK or SYN of the other direction on the same ports is no decision about this connection.
+    if (end !== undefined && outcome !== 'encrypted' && end.socket.active !== info.active) return;
     if (end === undefined || end.socket.ended !== undefined) this.early.set(key, { outcome, info });
     else this.apply(end, outcome, info);
   }
