@@ -32,7 +32,7 @@ const SYN_TIMEOUT_MS = 900;
 
 /** The kernel opens a connection, or repeats its SYN. */
 export function sendSyn(rw: Rewriter, c: Connection | undefined, p: Packet, token: number): void {
-  if (c?.active && c.phase !== 'encrypting' && seqNumber(p) === c.isnLocal) return repeatSyn(rw, c, p, token);
+  if (c?.active && seqNumber(p) === c.isnLocal) return repeatSyn(rw, c, p, token);
   if (c) rw.remove(c);
   const fresh = newConnection(rw.identify(p, 'out', true), 'syn_sent');
   fresh.isnLocal = seqNumber(p);

@@ -121,6 +121,7 @@ export function confirmEncryption(rw: Rewriter, c: Connection): void {
 export function noteVerified(rw: Rewriter, c: Connection): void {
   if (c.verified) return;
   c.verified = true;
+  rw.clearTimers(c);
   rw.negative.succeed(c.peer);
   rw.known.note(c.peer, rw.now);
   confirmEncryption(rw, c);

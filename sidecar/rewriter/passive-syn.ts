@@ -43,6 +43,8 @@ export interface SynRecord {
   readonly mss: number;
   readonly peerAppSupport: boolean;
   resume: CachedSession | undefined;
+  /** Its SYN-ACK with NEXTK2 has left. */
+  spent?: boolean;
   /** What the SYN-ACK says; made once, for it is always the same bytes. */
   answerBody: Uint8Array;
   /** Algorithms that it offers. */
@@ -177,6 +179,8 @@ export function sendSynAck(rw: Rewriter, c: Connection | undefined, p: Packet, t
     );
   }
   if (record?.isn !== isnRemote) return answersPlainSyn(rw, c, identity, isnRemote, p, token);
+  // NEXTK2 was said, and its connection is gone: the peer may be bound, and plain would give it ciphertext.
+  if (record.spent) return rw.drop(token, 'session_spent');
   if (!record.offered) return rw.pass(token, undefined, 'offered');
   const laid = withBody(record.answerBody);
   if (c) rw.remove(c);
@@ -208,8 +212,12 @@ export function sendSynAck(rw: Rewriter, c: Connection | undefined, p: Packet, t
   fresh.peerAppSupport = record.peerAppSupport;
   fresh.resume = record.resume;
   record.resume = undefined;
-  if (fresh.resume) becomeEncryptedFromCache(rw, fresh);
-  else rw.setDeadline(fresh, rw.timers.setupIdleMs);
+  if (fresh.resume) {
+    record.spent = true;
+    becomeEncryptedFromCache(rw, fresh);
+  }
+  // With a SYN cookie there is no socket yet; until something verifies, the timer keeps the state.
+  rw.setDeadline(fresh, rw.timers.setupIdleMs);
   rw.pass(token, buildSegment(p, { ...fieldsOf(p), options: laid }), 'tcpcrypt');
 }
 

@@ -491,6 +491,25 @@ describe('session cache', () => {
     ]);
   });
 
+  it('the state of a resumed connection lives without a socket until something verifies (SYN cookies)', () => {
+    const script = new Script();
+    script.encrypt(1);
+    script.syns(2);
+    for (let n = 0; n < 3; n++) script.server.rewriter.reconcile([], n);
+    assert.equal(only(script.server).handshake, 'cached');
+    const again = script.server.through('out', script.s({ flags: SYN, ack: 1, offset: 999, port: 2 }));
+    assert.deepEqual(opcodes(again), [NEXTK2]);
+  });
+
+  it('a SYN of ours that is repeated after NEXTK2 came is still the same connection', () => {
+    const script = new Script();
+    script.encrypt(1);
+    script.syns(2);
+    const before = [...script.client.rewriter.connections()][1]!.sessionId;
+    assert.deepEqual(opcodes(script.client.through('out', script.c({ flags: SYN, port: 2 }))), [NEXTK1]);
+    assert.equal([...script.client.rewriter.connections()][1]!.sessionId, before);
+  });
+
   it('policy turns it off', () => {
     const policy = testPolicy({}, { sessionCache: { enabled: false, maxEntries: 0, lifetimeMs: 0 } });
     const script = new Script({ client: { policy } });

@@ -49,7 +49,8 @@ export class Receiver {
     if (this.finAt !== undefined) end = Math.min(end, this.finAt);
     if (fin && this.finAt === end && end === from + payload.length) end++;
     if (start < this.next) {
-      if (payload.length > 0 || fin) this.duplicate = { from: start, to: Math.min(end, this.next) };
+      const to = Math.min(end, this.next);
+      if (start < to) this.duplicate = { from: start, to };
       start = this.next;
     }
     if (start >= end) return { advanced: false, urgent: true };
