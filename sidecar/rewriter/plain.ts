@@ -103,7 +103,7 @@ export function receivePlain(rw: Rewriter, c: Connection, p: Packet, token: numb
   const end = offset + payloadLength(p);
   const next = Math.max(c.plainNext, c.kernelAck);
   if (offset > next && (end > offset || flags & FIN)) return rw.drop(token, 'beyond_gap');
-  c.plainNext = Math.max(next, end);
+  if (offset <= next) c.plainNext = Math.max(next, end);
   if (!view.crypt) c.peerPlainSeen = true;
   rw.pass(token, rw.withoutOurOptions(p), markWhenDone(rw, c));
 }

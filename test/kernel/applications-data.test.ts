@@ -25,11 +25,7 @@ test(
       const rows = DUMP_MEGABYTES * 12_500;
       // Made on the server itself, over its Unix socket.
       asPostgres(
-        'psql',
-        '-q',
-        '-h',
-        folder.path,
-        '-c',
+        ...['psql', '-q', '-h', folder.path, '-c'],
         `CREATE TABLE saffron AS SELECT g AS id, 'saffron ' || md5(g::text) || md5((g * 7)::text) AS text FROM generate_series(1, ${rows}) g`,
       );
       asPostgres('createdb', '-h', folder.path, 'copy');
@@ -128,19 +124,8 @@ test(
         pair,
         ['key:__rand_int__', 'saffron', '\r\n$200\r\n'],
         () => {
-          const { stdout } = pair.client.run('redis-benchmark', [
-            '-h',
-            pair.address,
-            '-q',
-            '-n',
-            '3000',
-            '-c',
-            '50',
-            '-t',
-            'set,get',
-            '-d',
-            '200',
-          ]);
+          const how = `-h ${pair.address} -q -n 3000 -c 50 -t set,get -d 200`;
+          const { stdout } = pair.client.run('redis-benchmark', how.split(' '));
           assert.match(stdout, /SET: [\d.]+ requests per second/);
           t.diagnostic(
             stdout
@@ -171,25 +156,27 @@ test('OpenSSH: scp of 20 MB there and back, and a command', { timeout: 60_000 },
     mkdirSync('/run/sshd', { recursive: true });
     writeFileSync(
       at('sshd_config'),
-      `Port 22\nHostKey ${at('host')}\nPidFile ${at('pid')}\nAuthorizedKeysFile ${at('user.pub')}\nStrictModes no\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication no\nSubsystem sftp internal-sftp\n`,
+      [
+        ...[
+          'Port 22',
+          `HostKey ${at('host')}`,
+          `PidFile ${at('pid')}`,
+          `AuthorizedKeysFile ${at('user.pub')}`,
+        ],
+        ...['StrictModes no', 'UsePAM no', 'PermitRootLogin yes', 'PasswordAuthentication no'],
+        ...['Subsystem sftp internal-sftp', ''],
+      ].join('\n'),
     );
     const sshd = pair.server.spawn('/usr/sbin/sshd', ['-D', '-e', '-f', at('sshd_config')], {
       stdio: 'ignore',
     });
-    const options = [
-      '-i',
-      at('user'),
-      '-F',
-      'none',
-      '-o',
+    const settings = [
       'StrictHostKeyChecking=no',
-      '-o',
       `UserKnownHostsFile=${at('known')}`,
-      '-o',
       'BatchMode=yes',
-      '-o',
       'ConnectTimeout=10',
     ];
+    const options = ['-i', at('user'), '-F', 'none', ...settings.flatMap((each) => ['-o', each])];
     const ssh = (...args: string[]) =>
       pair.client.run('ssh', [...options, `root@${pair.address}`, ...args], { allowFailure: true });
     await eventually(

@@ -42,7 +42,8 @@ export function mustComplete(scenario: Scenario, connection: Connection): boolea
   const { opener, listener } = connection;
   if (scenario.attack !== undefined && (!opener?.establishedAt || !listener?.establishedAt)) return false;
   // Five SYN-ACKs, most of them spent on a full accept queue, may all be lost.
-  if (lossy && a.refuseAccepts + b.refuseAccepts > 0) return false;
+  if ((lossy || ab.dropsUnknownSyn || ba.dropsUnknownSyn) && a.refuseAccepts + b.refuseAccepts > 0)
+    return false;
   if (lossy && connection.opener?.establishedAt === undefined) return false;
   return true;
 }

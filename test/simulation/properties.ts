@@ -154,6 +154,9 @@ export class Monitor {
     if (!rewriter) return;
     const end = this.endOf(host, segment, 'out');
     if (end === undefined || end.socket.state === 'closed') return;
+    // What the 4-tuple's last connection had in the queue still counts from that one's ISN.
+    const offset = (segment.seq - end.socket.iss) | 0;
+    if (offset < -70_000 || offset > 1_000_000) return;
     end.watch.leaves(segment, mode === 'Strict');
   }
 

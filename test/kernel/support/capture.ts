@@ -27,26 +27,8 @@ export async function capture(
   const folder = mkdtempSync(join(tmpdir(), 'tcpcrypt-capture-'));
   const file = join(folder, 'capture.pcap');
   const { link = 0, snapBytes = 0, filter = 'tcp' } = options;
-  const child = host.spawn(
-    'tcpdump',
-    [
-      '-i',
-      host.device(link),
-      '-w',
-      file,
-      '-U',
-      '--immediate-mode',
-      '-n',
-      '-Z',
-      'root',
-      '-s',
-      String(snapBytes),
-      '-B',
-      '32768',
-      ...filter.split(' '),
-    ],
-    { stdio: ['ignore', 'ignore', 'pipe'] },
-  );
+  const how = `-i ${host.device(link)} -w ${file} -U --immediate-mode -n -Z root -s ${snapBytes} -B 32768 ${filter}`;
+  const child = host.spawn('tcpdump', how.split(' '), { stdio: ['ignore', 'ignore', 'pipe'] });
   await new Promise<void>((resolve, reject) => {
     let said = '';
     child.stderr?.on('data', (chunk: Buffer) => {

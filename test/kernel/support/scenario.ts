@@ -45,6 +45,7 @@ export interface Scenario {
   readonly check?: (client: Tcpcrypt, server: Tcpcrypt, path: Path) => void | Promise<void>;
   /** For `tcpcrypt run`, at both ends. */
   readonly args?: readonly string[];
+  readonly policy?: object;
   readonly todo?: string;
 }
 
@@ -84,7 +85,12 @@ async function run(t: TestContext, scenario: Scenario): Promise<void> {
   await t.test('with tcpcrypt at both ends', async () => {
     const box = await middlebox(scenario, path);
     const both = await Promise.all(
-      [path.client, path.server].map((host) => startTcpcrypt(host, { args: scenario.args ?? [] })),
+      [path.client, path.server].map((host) =>
+        startTcpcrypt(host, {
+          args: scenario.args ?? [],
+          ...(scenario.policy && { policy: scenario.policy }),
+        }),
+      ),
     );
     await using client = both[0];
     await using server = both[1];

@@ -8,8 +8,7 @@ import { parseMetrics, type Sample, total } from './metrics.ts';
 import type { Host } from './namespaces.ts';
 import { ended, eventually, saying } from './processes.ts';
 
-const launcher =
-  process.env['TCPCRYPT_LAUNCHER'] ?? new URL('../../../bin/tcpcrypt', import.meta.url).pathname;
+const launcher = new URL('../../../bin/tcpcrypt', import.meta.url).pathname;
 const METRICS = '127.0.0.1:19090';
 
 export interface TcpcryptOptions {
