@@ -99,10 +99,11 @@ export function receivePlain(rw: Rewriter, c: Connection, p: Packet, token: numb
   }
   const offset = extend(seqNumber(p), c.isnRemote, c.kernelAck);
   if (isInitData(c, p, offset)) return rw.drop(token, 'stripped_init');
-  // Nothing beyond a gap: what stands there may be the rest of an INIT that was cut on the way.
+  // Nothing beyond a gap where an INIT may stand, which fits one segment: it may be the rest of one that was cut.
   const end = offset + payloadLength(p);
   const next = Math.max(c.plainNext, c.kernelAck);
-  if (offset > next && (end > offset || flags & FIN)) return rw.drop(token, 'beyond_gap');
+  const mayBeInit = offset <= Math.min(MAX_INIT_BYTES, c.mssLocal) && (end > offset || flags & FIN);
+  if (offset > next && mayBeInit) return rw.drop(token, 'beyond_gap');
   if (offset <= next) c.plainNext = Math.max(next, end);
   if (!view.crypt) c.peerPlainSeen = true;
   rw.pass(token, rw.withoutOurOptions(p), markWhenDone(rw, c));

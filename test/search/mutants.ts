@@ -51,7 +51,7 @@ export const mutants: readonly Mutant[] = [
   {
     rule: 'nothing goes to a kernel beyond a gap after a PKCONF',
     file: 'plain.ts',
-    from: "  if (offset > next && (end > offset || flags & FIN)) return rw.drop(token, 'beyond_gap');",
+    from: "  if (offset > next && mayBeInit) return rw.drop(token, 'beyond_gap');",
     to: '',
     finds: /wrong byte/,
   },
