@@ -15,6 +15,9 @@ import type { ClientOptions, ClientResult } from './peer.ts';
 import { startTcpcrypt, type Tcpcrypt } from './tcpcrypt.ts';
 import { transfer } from './transfer.ts';
 
+/** A busy machine may take so much longer. What a limit is there to find, a stall for TCP's timers, takes longer still. */
+const SLACK = 2;
+
 export interface Step {
   /** What the client's and the server's rewriter count. */
   readonly client: Outcome;
@@ -144,7 +147,7 @@ async function runStep(
     assert.equal(found?.keyExchange, step.keyExchange, seen);
   }
   const { elapsedMs } = result.connections[0];
-  if (step.within) assert.ok(elapsedMs < step.within, seen);
+  if (step.within) assert.ok(elapsedMs < SLACK * step.within, seen);
   if (step.atLeast) assert.ok(elapsedMs > step.atLeast, seen);
 }
 
