@@ -113,7 +113,8 @@ for (const [name, family, listen, host, address, peer] of [
       state: 1,
       sendQueueBytes: 0,
       bytesAcked: 300,
-      bytesReceived: 1000, notSentBytes: 0,
+      bytesReceived: 1000,
+      notSentBytes: 0,
     });
     const own = established(list(host === address ? 4 : 6, pair.a.path));
     // An active opener's SYN counts among the bytes acknowledged.
@@ -124,7 +125,8 @@ for (const [name, family, listen, host, address, peer] of [
         state: 1,
         sendQueueBytes: 0,
         bytesAcked: 1001,
-        bytesReceived: 300, notSentBytes: 0,
+        bytesReceived: 300,
+        notSentBytes: 0,
       },
     ]);
   });
