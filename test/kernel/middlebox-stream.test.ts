@@ -106,6 +106,7 @@ scenarios([
     args: ['--new-namespace'],
     transfer: { timeoutMs: 15_000 },
     steps: [...offPath.steps, ...Array<Step>(5).fill({ client: { encrypted: 1, cached: 1 } })],
+    todo: 'a resumed connection under a blind attacker sometimes hangs, though both ends count it as encrypted',
   },
   {
     ...offPath,
