@@ -37,7 +37,6 @@ const PLAIN_FIELDS = [
   'window',
   'tsEcho',
   'kernelAck',
-  'kernelNext',
   'kernelAcked',
   'verified',
   'decided',

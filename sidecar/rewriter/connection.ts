@@ -66,7 +66,6 @@ export interface Connection {
   /** MSS options of both SYNs as they were on the wire. */
   mssLocal: number;
   mssRemote: number;
-  windowScale: number;
   /** What our PKCONF offered, or a peer's. */
   offered: readonly number[];
   /** A SYN of ours left without CRYPT, at this TSval: the connection stays plain. */
@@ -81,9 +80,8 @@ export interface Connection {
   window: number;
   tsVal: number | undefined;
   tsEcho: number;
-  /** Kernel offset that our kernel has acknowledged, and its own next. */
+  /** Kernel offset of the peer's stream that our kernel has acknowledged. */
   kernelAck: number;
-  kernelNext: number;
   /** Our kernel has sent a segment without SYN. */
   kernelAcked: boolean;
 
@@ -141,7 +139,6 @@ export function newConnection(
     synAckBody: new Uint8Array(0),
     mssLocal: 536,
     mssRemote: 536,
-    windowScale: 0,
     offered: [],
     plainSyn: undefined,
     synAt: identity.openedAt,
@@ -152,7 +149,6 @@ export function newConnection(
     tsVal: undefined,
     tsEcho: 0,
     kernelAck: 1,
-    kernelNext: 1,
     kernelAcked: false,
     initiation: undefined,
     initSent: undefined,

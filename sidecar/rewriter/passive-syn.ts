@@ -203,8 +203,7 @@ export function sendSynAck(rw: Rewriter, c: Connection | undefined, p: Packet, t
   fresh.maxSegmentBytes = TCP_HEADER_BYTES + Math.min(fresh.mssLocal, record.mss);
   rw.noteLinkMss(p, fresh.mssLocal);
   // A SYN-ACK's window is not scaled yet; segments of our own have to say it as later ones do.
-  fresh.windowScale = options.windowScale ?? 0;
-  fresh.window = Math.max(1, windowOf(p) >> fresh.windowScale);
+  fresh.window = Math.max(1, windowOf(p) >> (options.windowScale ?? 0));
   fresh.tsVal = options.timestamps?.val;
   fresh.offered = record.specifiers;
   fresh.synBody = record.body;
