@@ -32,6 +32,10 @@ const ANNOTATIONS: readonly (readonly [string, RegExp])[] = [
 /** Istio's ambient mode redirects inside the pod's network namespace without a container of its own. */
 const AMBIENT_LABEL = 'istio.io/dataplane-mode';
 
+/** What has to be kept of a pod for `isProxied`. */
+export const MESH_LABELS: readonly string[] = [AMBIENT_LABEL];
+export const MESH_ANNOTATIONS: readonly string[] = ANNOTATIONS.map(([name]) => name);
+
 export function isProxied({ metadata, spec }: Pod, namespace: Namespace): boolean {
   const containers = [...(spec.initContainers ?? []), ...spec.containers];
   if (containers.some(({ name }) => CONTAINERS.has(name))) return true;

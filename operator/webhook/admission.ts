@@ -2,7 +2,9 @@
  * What the webhook answers for a pod: `mutate` puts the sidecar in, `enforce` refuses a pod without it. Neither has a
  * side effect besides counting, so a dry run differs in nothing but the count.
  */
+
 import { type Decision, type DecisionSettings, decide, type Namespace } from '../injection/decision.ts';
+import { explain } from '../injection/explanations.ts';
 import {
   type InjectionSettings,
   inject,
@@ -67,26 +69,4 @@ export async function enforce(
 async function decisionFor(pod: Pod, name: string, context: AdmissionContext): Promise<Decision> {
   const namespace = await context.namespace(name);
   return decide(pod, namespace, context.decision, (each) => context.suspended(each, name));
-}
-
-const WHY: Readonly<Record<string, string>> = {
-  namespace: 'pods of this namespace never get one',
-  disabled: 'it is labelled tcpcrypt.io/inject: disabled, or its namespace is',
-  default: 'injection is off unless tcpcrypt.io/inject: enabled says otherwise',
-  mirror_pod: 'it is the mirror of a static pod',
-  host_network: 'it uses the network of its node',
-  other_mesh: 'another service mesh proxies it',
-  pod_security: 'the Pod Security level of its namespace forbids the capability NET_ADMIN',
-  runtime_class: "its runtime class does not use the kernel's packet filter",
-  windows: 'it runs on Windows',
-  architecture: 'there is no image for the node architectures that it allows',
-  name_taken: 'it has a container or a volume of its own with a name that the sidecar needs',
-  suspended:
-    'the API server refused pods of its namespace because of the sidecar, and injection has stopped there',
-};
-
-/** A sentence's part, for messages and events. */
-export function explain(decision: Decision): string {
-  if (decision.kind === 'inject') return 'the webhook that adds it was not reached in time; try again';
-  return WHY[decision.reason] ?? decision.reason;
 }

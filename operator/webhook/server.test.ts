@@ -13,7 +13,10 @@ const HOUR_MS = 3_600_000;
 
 async function start(t: TestContext) {
   const pair = await makePair([NAME], Date.now(), HOUR_MS);
-  const server = createWebhookServer(contextOf(), pair, (error) => assert.fail(String(error)));
+  const server = createWebhookServer(contextOf(), pair, {
+    failed: (error) => assert.fail(String(error)),
+    took: () => {},
+  });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   t.after(() => {
@@ -55,7 +58,7 @@ test('a renewed certificate is shown to new connections, without a gap', async (
   const next = await makePair([NAME], Date.now(), HOUR_MS);
   const review = JSON.stringify(reviewOf(podOf()));
   assert.equal((await post(port, pair.certificate, '/mutate', review)).status, 200);
-  (server as import('node:https').Server).setSecureContext(tlsOptions(next));
+  server.setSecureContext(tlsOptions(next));
   await assert.rejects(post(port, pair.certificate, '/mutate', review));
   assert.equal((await post(port, next.certificate, '/mutate', review)).status, 200);
 });
