@@ -3,7 +3,7 @@
  * costing more than its own connection, and problem documents (RFC 9457) for every error.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { catalogue, type ErrorCode, TcpcryptError } from '../../errors/catalogue.ts';
+import { catalogue, type ErrorCode, TcpcryptError } from '../errors/catalogue.ts';
 
 const MAX_HEADER_BYTES = 8192;
 const HEADERS_TIMEOUT_MS = 5000;
