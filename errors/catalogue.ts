@@ -21,6 +21,8 @@ export const catalogue = {
   ERR_TCPCRYPT_CONNECTION_UNKNOWN: 'There is no such connection.',
   ERR_TCPCRYPT_NOT_ENCRYPTED: 'The connection is not encrypted, so it has no session ID.',
   ERR_TCPCRYPT_BAD_REQUEST: 'The request is not one that the API knows, or its arguments are wrong.',
+  ERR_TCPCRYPT_NAMESPACE: 'The network namespace of a container cannot be used.',
+  ERR_TCPCRYPT_OTHER_MESH: "The pod's connections are another mesh's; it is left alone.",
   ERR_TCPCRYPT_INTERNAL: 'A bug in tcpcrypt.',
 } as const;
 

@@ -11,7 +11,7 @@ import { type Backend, createApi } from './api.ts';
 import { apiGet } from './api-client.ts';
 import { monotonicMs } from './clock.ts';
 import { encrypted, plain, temporaryDirectory } from './testing.ts';
-import { listenOnPath } from './unix-socket.ts';
+import { listenOnPath } from '../../observability/unix-socket.ts';
 
 /** The process behind the API, with what was asked of it. */
 class FakeBackend implements Backend {

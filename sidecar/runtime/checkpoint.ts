@@ -27,7 +27,7 @@ import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { TcpcryptError } from '../../errors/catalogue.ts';
 import type { CheckpointStore } from '../rewriter/types.ts';
-import { makeDirectory } from './directories.ts';
+import { makeDirectory } from '../../observability/directories.ts';
 
 const magic = Buffer.from('tcpcrypt');
 const FORMAT_VERSION = 1;

@@ -11,7 +11,7 @@ import type { RuleOptions } from '../../netfilter/rules.ts';
 import { surroundings } from '../../netfilter/surroundings.ts';
 import { applySettings, type PreviousSettings, restoreSettings } from '../../netfilter/sysctls.ts';
 import type { Logger } from '../../observability/log.ts';
-import { makeDirectory } from './directories.ts';
+import { makeDirectory } from '../../observability/directories.ts';
 
 const RECORD_FOLDER = '/run/tcpcrypt';
 

@@ -23,7 +23,7 @@ import { requireCapabilities } from './privileges.ts';
 import { installRules, removeRules } from './rules.ts';
 import { Settings } from './settings.ts';
 import { CounterReader } from './shared-counters.ts';
-import { listenOnPath } from './unix-socket.ts';
+import { listenOnPath } from '../../observability/unix-socket.ts';
 import { policySchema, version } from './version.ts';
 
 const APPLICATION_SOCKET_MODE = 0o666;
