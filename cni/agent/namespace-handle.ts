@@ -23,7 +23,7 @@ export interface NamespaceHandle extends Disposable {
  * Where the agent has its own mount namespace, paths of the node are found through its first process.
  */
 export function openNamespace(path: string): NamespaceHandle | undefined {
-  const descriptor = openPath(path) ?? openPath(`/proc/1/root${path}`);
+  const descriptor = openPath(path) ?? openPath(`/proc/1/root${path}`, ['EACCES']);
   if (descriptor === undefined) return undefined;
   try {
     const held = `/proc/${process.pid}/fd/${descriptor}`;
@@ -46,12 +46,12 @@ export function inodeOf(path: string): number | undefined {
   }
 }
 
-function openPath(path: string): number | undefined {
+function openPath(path: string, absent: readonly string[] = []): number | undefined {
   try {
     return openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     const { code = '' } = error as NodeJS.ErrnoException;
-    if (['ENOENT', 'ENOTDIR', 'ESRCH'].includes(code)) return undefined;
+    if ([...absent, 'ENOENT', 'ENOTDIR', 'ESRCH'].includes(code)) return undefined;
     throw refused(path, (error as Error).message);
   }
 }

@@ -58,7 +58,9 @@ export function readPod({ metadata, spec, status }: ApiPod): Pod {
   const { namespace = '', name = '', uid = '', labels = {}, annotations = {} } = metadata ?? {};
   const container = spec?.initContainers?.find((each) => each.name === CONTAINER);
   const injected =
-    annotations[STATUS_ANNOTATION] === STATUS_INJECTED && spec?.hostNetwork !== true && container !== undefined;
+    annotations[STATUS_ANNOTATION] === STATUS_INJECTED &&
+    spec?.hostNetwork !== true &&
+    container !== undefined;
   const ended = status?.phase === 'Succeeded' || status?.phase === 'Failed';
   const running = status?.initContainerStatuses?.find((each) => each.name === CONTAINER)?.state?.running;
   return {

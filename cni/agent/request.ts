@@ -14,8 +14,8 @@ export interface CniRequest {
   readonly pod: { readonly namespace: string; readonly name: string; readonly uid: string };
   /** The network's name. */
   readonly network: string;
-  /** What GC leaves: `cni.dev/valid-attachments`. */
-  readonly validAttachments: readonly { readonly containerId: string; readonly interfaceName: string }[];
+  /** What GC leaves: `cni.dev/valid-attachments`. Undefined where the runtime says nothing: then GC leaves all. */
+  readonly validAttachments?: readonly { readonly containerId: string; readonly interfaceName: string }[];
 }
 
 const MAX_ATTACHMENTS = 10_000;
@@ -28,7 +28,8 @@ const podUid = /^[a-zA-Z0-9-]{1,64}$/;
 export function parseRequest(text: string): CniRequest {
   const body = object('the request', parseJson(text));
   const command = COMMANDS.find((name) => name === body['command']);
-  if (command === undefined) throw bad(`there is no command ${JSON.stringify(body['command'])?.slice(0, 40)}`);
+  if (command === undefined)
+    throw bad(`there is no command ${JSON.stringify(body['command'])?.slice(0, 40)}`);
   const config = object('config', body['config']);
   const attached = command === 'ADD' || command === 'DEL' || command === 'CHECK';
   const netns = string('netns', body['netns']);
@@ -42,7 +43,7 @@ export function parseRequest(text: string): CniRequest {
     interfaceName: attached ? matching('ifname', body['ifname'], interfaceName) : '',
     pod: parsePod(string('args', body['args'])),
     network: matching('name', config['name'], identifier),
-    validAttachments: command === 'GC' ? parseAttachments(config['cni.dev/valid-attachments']) : [],
+    ...(command === 'GC' && attachmentsOf(config)),
   };
 }
 
@@ -65,8 +66,14 @@ function splitOnce(pair: string): [string, string] {
   return at < 0 ? [pair, ''] : [pair.slice(0, at), pair.slice(at + 1)];
 }
 
-function parseAttachments(value: unknown): CniRequest['validAttachments'] {
-  if (!Array.isArray(value)) throw bad('cni.dev/valid-attachments is missing or no list');
+function attachmentsOf(config: Record<string, unknown>) {
+  // The specification's first print had the second name.
+  const value = config['cni.dev/valid-attachments'] ?? config['cni.dev/attachments'];
+  return value === undefined || value === null ? {} : { validAttachments: parseAttachments(value) };
+}
+
+function parseAttachments(value: unknown): NonNullable<CniRequest['validAttachments']> {
+  if (!Array.isArray(value)) throw bad('cni.dev/valid-attachments is no list');
   if (value.length > MAX_ATTACHMENTS) throw bad(`cni.dev/valid-attachments has more than ${MAX_ATTACHMENTS}`);
   return value.map((entry) => {
     const { containerID, ifname } = object('an attachment', entry);

@@ -8,7 +8,7 @@ import { errorFields, type Logger } from '../../observability/log.ts';
 import type { Attachment, Attachments } from './attachments.ts';
 import { openNamespace } from './namespace-handle.ts';
 import type { Pod } from './pod.ts';
-import { differingRules, installRules, removeRules } from './pod-rules.ts';
+import type { PodRules } from './pod-rules.ts';
 import type { CniRequest } from './request.ts';
 
 /** The plugin's error codes; the specification leaves those from 100 on to it. */
@@ -24,6 +24,7 @@ export interface CniAnswer {
 
 export interface VerbParts {
   readonly attachments: Attachments;
+  readonly podRules: PodRules;
   /** Undefined if nobody knows such a pod in time. */
   findPod(pod: CniRequest['pod']): Promise<Pod | undefined>;
   /** Whether this node's kernel takes the rules. */
@@ -62,11 +63,12 @@ async function add(request: CniRequest, parts: VerbParts): Promise<CniAnswer> {
   if (rules === undefined) return alone(parts, pod, 'arguments', problem);
   try {
     using namespace = openNamespace(request.netns);
-    if (namespace === undefined) throw new TcpcryptError('ERR_TCPCRYPT_NAMESPACE', `${request.netns} is not there`);
+    if (namespace === undefined)
+      throw new TcpcryptError('ERR_TCPCRYPT_NAMESPACE', `${request.netns} is not there`);
     const before = parts.attachments.get(request.containerId, request.interfaceName);
-    let installed = await installRules(namespace, { ...rules, dataWhenNoState: true });
+    let installed = await parts.podRules.install(namespace, { ...rules, dataWhenNoState: true });
     if (performance.now() - began > IN_TIME_MS) {
-      installed = await installRules(namespace, { ...rules, dataWhenNoState: false });
+      installed = await parts.podRules.install(namespace, { ...rules, dataWhenNoState: false });
     }
     // Called again, it finds its own settings: the first record is the one to go back to.
     const again = before?.inode === namespace.inode;
@@ -76,7 +78,8 @@ async function add(request: CniRequest, parts: VerbParts): Promise<CniAnswer> {
       rules: installed.rules,
       settings: again ? before.settings : installed.settings,
     });
-    if (installed.refused.length > 0) parts.log.warn({ ...nameOf(pod), refused: installed.refused }, 'settings');
+    if (installed.refused.length > 0)
+      parts.log.warn({ ...nameOf(pod), refused: installed.refused }, 'settings');
     return OK;
   } catch (error) {
     const reason = (error as TcpcryptError).code === 'ERR_TCPCRYPT_OTHER_MESH' ? 'other_mesh' : 'failed';
@@ -109,13 +112,14 @@ async function check(request: CniRequest, parts: VerbParts): Promise<CniAnswer> 
   if (namespace === undefined) return OK;
   const differences =
     namespace.inode === attachment.inode
-      ? await differingRules(namespace, attachment.rules)
+      ? await parts.podRules.differences(namespace, attachment.rules)
       : ['the rules were put into another namespace'];
   if (differences.length === 0) return OK;
   return { code: CODE_RULES_DIFFER, msg: 'the rules differ', details: differences.join('\n') };
 }
 
 async function collectGarbage(request: CniRequest, parts: VerbParts): Promise<CniAnswer> {
+  if (request.validAttachments === undefined) return OK;
   const valid = new Set(request.validAttachments.map((each) => `${each.containerId},${each.interfaceName}`));
   for (const attachment of parts.attachments.all()) {
     const { containerId, interfaceName, network } = attachment;
@@ -126,15 +130,18 @@ async function collectGarbage(request: CniRequest, parts: VerbParts): Promise<Cn
 }
 
 /** Forgets an attachment, and takes its rules out where its namespace is still there. Never throws. */
-async function undo(attachment: Attachment, { attachments, log }: VerbParts): Promise<void> {
+async function undo(attachment: Attachment, { attachments, podRules, log }: VerbParts): Promise<void> {
   const { containerId, podNamespace, podName } = attachment;
   try {
     using namespace = openNamespace(attachment.netns);
-    if (namespace?.inode === attachment.inode && !(await removeRules(namespace, attachment.settings))) {
+    if (namespace?.inode === attachment.inode && !(await podRules.remove(namespace, attachment.settings))) {
       log.debug({ containerId }, 'its sockets still send: the rules end with the namespace');
     }
   } catch (error) {
-    log.warn({ ...errorFields(error), containerId, podNamespace, podName }, 'the rules could not be taken out');
+    log.warn(
+      { ...errorFields(error), containerId, podNamespace, podName },
+      'the rules could not be taken out',
+    );
   }
   attachments.delete(attachment);
 }

@@ -100,7 +100,8 @@ describe('an agent that does not answer', () => {
     ['kube-system', 0],
     ['tcpcrypt-system', 0],
     ['kube-system2', 1],
-    ['', 1],
+    ['', 0],
+    ['shop', 1],
   ] as const) {
     test(`ADD under Fail for a pod of ${podNamespace || 'no namespace'}: ${status}`, async () => {
       const env = {

@@ -13,7 +13,9 @@ async function main([command, ...args]: readonly string[]): Promise<number> {
       await buildPrograms(args.length > 0 ? args.flatMap(programName) : programNames);
       return 0;
     default:
-      throw new UsageError(command === undefined ? 'a command is missing' : `there is no command '${command}'`);
+      throw new UsageError(
+        command === undefined ? 'a command is missing' : `there is no command '${command}'`,
+      );
   }
 }
 

@@ -78,7 +78,9 @@ bool mayFailWithoutAgent(const CniRequest& request) {
     case Verb::add:
     case Verb::check: {
       const auto& exempt = request.settings.exemptNamespaces;
-      const bool spared = std::find(exempt.begin(), exempt.end(), request.podNamespace) != exempt.end();
+      // What is no pod is no business of ours.
+      const bool spared = request.podNamespace.empty() ||
+                          std::find(exempt.begin(), exempt.end(), request.podNamespace) != exempt.end();
       return !spared && (request.verb == Verb::add || isThere(request.netns));
     }
     case Verb::status:
