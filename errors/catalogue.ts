@@ -26,6 +26,8 @@ export const catalogue = {
   ERR_TCPCRYPT_CERTIFICATE: 'The certificate of the webhook cannot be used; the one in force stays.',
   ERR_TCPCRYPT_KUBERNETES: 'The Kubernetes API server cannot be asked, or refused; it is tried again.',
   ERR_TCPCRYPT_SELF_TEST: 'The connection of the self-test is not encrypted.',
+  ERR_TCPCRYPT_NAMESPACE: 'The network namespace of a container cannot be used.',
+  ERR_TCPCRYPT_OTHER_MESH: "The pod's connections are another mesh's; it is left alone.",
   ERR_TCPCRYPT_INTERNAL: 'A bug in tcpcrypt.',
 } as const;
 

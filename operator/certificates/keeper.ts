@@ -5,9 +5,9 @@
  */
 import type { KubernetesObject } from '@kubernetes/client-node';
 import { TcpcryptError } from '../../errors/catalogue.ts';
+import { type Informer, startInformer } from '../../kubernetes/informer.ts';
 import { errorFields, type Logger } from '../../observability/log.ts';
 import { type Cluster, kubernetesError, statusOf, within } from '../cluster/client.ts';
-import { type Informer, startInformer } from '../cluster/informer.ts';
 import type { Metrics } from '../metrics.ts';
 import { bundleOf, endOf, isUsable, type Pair, type Pairs, renewed } from './pair.ts';
 

@@ -1,9 +1,9 @@
 /** Namespaces with labels and annotations, in memory; one that is too new to be there is asked for. */
 import type { KubernetesObject } from '@kubernetes/client-node';
+import { type Informer, startInformer } from '../../kubernetes/informer.ts';
 import type { Logger } from '../../observability/log.ts';
 import type { Namespace } from '../injection/decision.ts';
 import { type Cluster, within } from './client.ts';
-import { type Informer, startInformer } from './informer.ts';
 
 /** The API server waits 2 s for the webhook in all. */
 const ASK_WITHIN_MS = 1000;

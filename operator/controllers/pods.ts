@@ -2,10 +2,11 @@
  * Looks at the cluster's pods: which are injected, which are left alone and why, and which should be injected and are
  * not (older than the installation, or made while no webhook answered). Reports by events and metrics; changes nothing.
  */
+
+import { startInformer } from '../../kubernetes/informer.ts';
 import type { Logger } from '../../observability/log.ts';
 import type { Cluster } from '../cluster/client.ts';
 import type { EventWriter } from '../cluster/events.ts';
-import { startInformer } from '../cluster/informer.ts';
 import type { Namespaces } from '../cluster/namespaces.ts';
 import { type Decision, type DecisionSettings, decide } from '../injection/decision.ts';
 import { explain } from '../injection/explanations.ts';

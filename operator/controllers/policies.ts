@@ -4,11 +4,11 @@
  * chart's values.
  */
 import type { KubernetesObject } from '@kubernetes/client-node';
+import { startInformer } from '../../kubernetes/informer.ts';
 import { RENDERED_LABEL } from '../../kubernetes/names.ts';
 import { type Rendered, writeRendered } from '../../kubernetes/rendered.ts';
 import { errorFields, type Logger } from '../../observability/log.ts';
 import { type Cluster, kubernetesError, statusOf, within } from '../cluster/client.ts';
-import { startInformer } from '../cluster/informer.ts';
 import type { Namespaces } from '../cluster/namespaces.ts';
 import type { Metrics } from '../metrics.ts';
 

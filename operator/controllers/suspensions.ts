@@ -3,10 +3,10 @@
  * leader writes it by what the cluster's events of refused pods say.
  */
 import type { KubernetesObject } from '@kubernetes/client-node';
+import { type Informer, startInformer } from '../../kubernetes/informer.ts';
 import { errorFields, type Logger } from '../../observability/log.ts';
 import { type Cluster, kubernetesError, within } from '../cluster/client.ts';
 import type { EventWriter } from '../cluster/events.ts';
-import { type Informer, startInformer } from '../cluster/informer.ts';
 import type { Pod } from '../injection/pod.ts';
 import {
   afterCreation,

@@ -8,6 +8,7 @@ import { TcpcryptError } from '../../errors/catalogue.ts';
 import { RULE_LAYOUT } from '../../netfilter/rules.ts';
 import { errorFields, type Logger } from '../../observability/log.ts';
 import { createMetricsServer, type ListenAddress, listenOnPort } from '../../observability/metrics-server.ts';
+import { listenOnPath } from '../../observability/unix-socket.ts';
 import { parseSockDiag, sockDiag } from '../nfqueue-bindings/index.ts';
 import type { SocketInfo } from '../rewriter/types.ts';
 import { abortSockets, type Ends } from './abort.ts';
@@ -23,7 +24,6 @@ import { requireCapabilities } from './privileges.ts';
 import { installRules, removeRules } from './rules.ts';
 import { Settings } from './settings.ts';
 import { CounterReader } from './shared-counters.ts';
-import { listenOnPath } from './unix-socket.ts';
 import { policySchema, version } from './version.ts';
 
 const APPLICATION_SOCKET_MODE = 0o666;

@@ -28,6 +28,12 @@ const kubernetes = (name: string): Program => ({
   package: `${KUBERNETES}/cmd/${name}`,
 });
 
+const cniPlugin = (kind: string, name: string): Program => ({
+  folder: 'cni-plugins',
+  module: 'github.com/containernetworking/plugins',
+  package: `github.com/containernetworking/plugins/plugins/${kind}/${name}`,
+});
+
 /** In the order in which others wait for them. */
 const programs = {
   'kube-apiserver': kubernetes('kube-apiserver'),
@@ -43,6 +49,9 @@ const programs = {
     module: 'github.com/containernetworking/cni',
     package: 'github.com/containernetworking/cni/cnitool',
   },
+  // Debian's know CNI 1.0 only; these know 1.1.
+  ptp: cniPlugin('main', 'ptp'),
+  'host-local': cniPlugin('ipam', 'host-local'),
   helm4: { folder: 'helm4', module: 'helm.sh/helm/v4', package: 'helm.sh/helm/v4/cmd/helm' },
 } satisfies Record<string, Program>;
 

@@ -9,7 +9,7 @@ import {
   ListWatch,
   Watch,
 } from '@kubernetes/client-node';
-import { errorFields, type Logger } from '../../observability/log.ts';
+import { errorFields, type Logger } from '../observability/log.ts';
 import { kubernetesError } from './client.ts';
 
 const PAGE = 500;
