@@ -39,3 +39,8 @@ export const API_SOCKET_FILE = 'api.sock';
 export const RENDERED_LABEL = 'tcpcrypt.io/rendered-for';
 /** The ConfigMap's key: a JSON document, see `rendered.ts`. */
 export const RENDERED_KEY = 'policies.json';
+
+/** On a node: `supported` or `unsupported`, what its kernel can do. Set by its agent. */
+export const NODE_LABEL = 'tcpcrypt.io/node';
+/** The type of a condition of a node: True where the agent works. Its reason says how, its message why not. */
+export const NODE_CONDITION = 'TcpcryptReady';
