@@ -115,6 +115,8 @@ export interface Connection {
   /** Successive reconciliations that did not find the socket. */
   missing: number;
   icmpQuotedInit: boolean;
+  /** Its socket takes packets of one interface only. */
+  boundToInterface: boolean;
 }
 
 export function newConnection(
@@ -173,5 +175,6 @@ export function newConnection(
     bytesOut: 0,
     missing: 0,
     icmpQuotedInit: false,
+    boundToInterface: false,
   };
 }

@@ -87,11 +87,7 @@ export class Rewriter implements RewriterMachine {
   trustKeys: readonly TrustKey[];
   now = 0;
   /** The packet at hand. */
-  private queued: { token: number; mark: ConnectionMark; key: string | undefined } = {
-    token: -1,
-    mark: 'none',
-    key: undefined,
-  };
+  private queued = { token: -1, mark: 'none' as ConnectionMark, key: '', begins: false };
   private readonly options: RewriterOptions;
   private readonly limits: RewriterLimits;
   private readonly timed = new Set<Connection>();
@@ -119,12 +115,13 @@ export class Rewriter implements RewriterMachine {
 
   handle(direction: Direction, bytes: Uint8Array, token: number, mark: ConnectionMark, now: number): void {
     this.now = now;
-    this.queued = { token, mark, key: undefined };
+    this.queued = { token, mark, key: '', begins: false };
     const p = parsePacket(bytes);
     if (p === 'not_tcp') return receiveIcmp(this, bytes, token);
     // What cannot be read belongs to no connection of ours, unless it is marked: then it could be plaintext.
     if (typeof p === 'string') return mark === 'tcpcrypt' ? this.drop(token, p) : this.pass(token);
     this.queued.key = flowKey(p, direction);
+    this.queued.begins = (flagsOf(p) & (SYN | ACK)) === SYN;
     const c = this.table.get(this.queued.key);
     if (direction === 'out') this.send(p, c, token, mark);
     else this.receive(p, c, token, mark);
@@ -220,24 +217,27 @@ export class Rewriter implements RewriterMachine {
   }
 
   passBytes(token: number, bytes?: Uint8Array, mark?: ConnectionMark): void {
-    const decided = mark ?? this.lostMark(token);
+    const unmarked = this.unmarked(token);
+    const decided = mark ?? (unmarked && (unmarked.phase === 'syn_sent' ? 'offered' : 'tcpcrypt'));
+    // With `none` each packet has an entry of its own; a first SYN is meant to make one.
+    const lost = this.queued.mark === 'none' && !this.queued.begins;
+    const afresh = lost && unmarked && !unmarked.boundToInterface;
     this.options.output.verdict(token, {
       kind: 'accept',
       ...(bytes && { bytes }),
       ...(decided && { mark: decided }),
+      ...(decided && afresh && { afresh }),
     });
   }
 
   /**
-   * Conntrack may have forgotten a connection that is not plain for good; a SYN for its 4-tuple, anybody's, then makes a new
-   * entry without its mark. Such a connection gets it back.
+   * The connection of the packet at hand, where it is not plain for good and yet the packet came without its mark:
+   * conntrack has forgotten it, and anybody's SYN for its 4-tuple may have made a new entry. It gets its mark back.
    */
-  private lostMark(token: number): ConnectionMark | undefined {
-    const { mark, key } = this.queued;
-    if (token !== this.queued.token || mark === 'tcpcrypt' || key === undefined) return undefined;
-    const c = this.table.get(key);
-    if (!c || c.finished) return undefined;
-    return c.phase === 'syn_sent' ? 'offered' : 'tcpcrypt';
+  private unmarked(token: number): Connection | undefined {
+    if (token !== this.queued.token || this.isMarked) return undefined;
+    const c = this.table.get(this.queued.key);
+    return c?.finished ? undefined : c;
   }
 
   /** Whether an earlier SYN of the connection at hand may have gone by without us. */

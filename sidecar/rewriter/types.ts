@@ -15,9 +15,18 @@ export type Direction = 'in' | 'out';
  */
 export type ConnectionMark = 'none' | 'plain' | 'offered' | 'tcpcrypt';
 
-/** A decision on one queued packet. `bytes` replaces the packet; `mark` changes the connection's state. */
+/**
+ * A decision on one queued packet. `bytes` replaces the packet; `mark` changes the connection's state. `afresh`: the
+ * connection's conntrack entry was lost, so the packet came with an entry of its own that is not in the table yet and
+ * would be dropped if another took its place meanwhile. It goes on as a new packet instead, which carries the mark.
+ */
 export type Verdict =
-  | { readonly kind: 'accept'; readonly bytes?: Uint8Array; readonly mark?: ConnectionMark }
+  | {
+      readonly kind: 'accept';
+      readonly bytes?: Uint8Array;
+      readonly mark?: ConnectionMark;
+      readonly afresh?: boolean;
+    }
   | { readonly kind: 'drop' };
 
 /** Where the rewriter's actions go. `token` names a queued packet; it is answered exactly once. */
@@ -131,6 +140,8 @@ export interface SocketInfo {
   readonly sendQueueBytes: number;
   /** Of these, what was never sent (tcpi_notsent_bytes). */
   readonly notSentBytes?: number;
+  /** It takes packets of one interface only (idiag_if). */
+  readonly boundToInterface?: boolean;
 }
 
 /** Where a connection's state outlives the process: memory-backed, written before the segment that needs it. */

@@ -10,7 +10,7 @@ import {
 } from '../../netfilter/marks.ts';
 import { descriptor, hooks, packetFlags, verdicts } from '../nfqueue-bindings/index.ts';
 import type { Output, RewriterMachine } from '../rewriter/types.ts';
-import { PacketLoop, type PacketLoopOptions, type PacketQueue } from './packet-loop.ts';
+import { PacketLoop, type PacketLoopOptions, type PacketQueue, type Sender } from './packet-loop.ts';
 import { CounterReader, Counters } from './shared-counters.ts';
 
 const layout = markLayout();
@@ -79,18 +79,19 @@ function setUp(
   const counters = new Counters(reader.memory, (series) => reader.announced(series));
   const logged: unknown[] = [];
   const waited: number[] = [];
-  const sent: [packet: Uint8Array, ifindex: number | undefined][] = [];
+  const sent: [packet: Uint8Array, ifindex: number | undefined, renewal: string][] = [];
+  const sender = (renewal: string): Sender => ({
+    lastErrno: 1,
+    send: (packet, ifindex) => {
+      sent.push([packet, ifindex, renewal]);
+      return packet.length > 1;
+    },
+  });
   let advanced = 0;
   const loop = new PacketLoop({
     queues: { setup, data },
     wait: (timeoutMs) => void waited.push(timeoutMs),
-    sender: {
-      lastErrno: 1,
-      send: (packet, ifindex) => {
-        sent.push([packet, ifindex]);
-        return packet.length > 1;
-      },
-    },
+    senders: { none: sender('none'), offered: sender('offered'), tcpcrypt: sender('tcpcrypt') },
     createMachine: (output) =>
       ({
         handle: (...args: Parameters<RewriterMachine['handle']>) => handle(output, ...args),
@@ -176,6 +177,44 @@ test('a SYN that is accepted without a decision leaves its connection asked abou
     [7, verdicts.accept, undefined, undefined],
     [8, verdicts.accept, 0xff, undefined],
   ]);
+});
+
+test('a packet sent afresh is dropped from its queue and leaves anew, with the mark of its connection', () => {
+  const linkLocal = Buffer.alloc(60);
+  linkLocal[0] = 0x60;
+  linkLocal.set([0xfe, 0x80], 8);
+  linkLocal.set([0xfe, 0x80], 24);
+  const answers = [
+    { kind: 'accept', mark: 'tcpcrypt', afresh: true, bytes: new Uint8Array(50) },
+    { kind: 'accept', mark: 'offered', afresh: true },
+    // Loopback is not the interface that a link-local socket listens to.
+    { kind: 'accept', mark: 'tcpcrypt', afresh: true, bytes: linkLocal },
+  ] as const;
+  let next = 0;
+  const { loop, data, sent, count } = setUp((output, _direction, _bytes, token) =>
+    output.verdict(token, answers[next++]!),
+  );
+  const mark = markOf(layout, QUEUED_WITHOUT_STATE as ConnectionState);
+  data.waiting.push(
+    { id: 1, bytes: segment(ACK, 5), mark, hook: hooks.prerouting },
+    { id: 2, bytes: segment(ACK, 6), mark },
+    { id: 3, bytes: segment(ACK, 7), mark },
+  );
+  loop.turn(0);
+  assert.deepEqual(
+    sent.map(([packet, , renewal]) => [packet.length, renewal]),
+    [
+      [50, 'tcpcrypt'],
+      [46, 'offered'],
+    ],
+  );
+  assert.deepEqual(data.given, [
+    [1, verdicts.drop, undefined, undefined],
+    [2, verdicts.drop, undefined, undefined],
+    [3, verdicts.repeat, verdictMark(layout, ConnectionState.tcpcrypt), 60],
+  ]);
+  assert.equal(count('tcpcrypt_injected_packets_total', { to: 'kernel', result: 'sent' }), 1);
+  assert.equal(count('tcpcrypt_injected_packets_total', { to: 'network', result: 'sent' }), 1);
 });
 
 test('held packets get their verdict later, by token, on their own queue, and once', () => {

@@ -31,11 +31,22 @@ export interface PacketQueue {
   flush(): void;
 }
 
+/** Sends packets with one mark (`RawSender`). */
+export interface Sender {
+  send(packet: Uint8Array, ifindex?: number): boolean;
+  readonly lastErrno: number;
+}
+
+/** States that a packet sent afresh gives back to its connection. */
+const renewals = ['offered', 'tcpcrypt'] as const;
+export type Renewal = (typeof renewals)[number];
+
 export interface PacketLoopOptions {
   readonly queues: Readonly<Record<QueueKind, PacketQueue>>;
   /** Sleeps until a queue has packets, another thread wakes this one, or the time is over. */
   readonly wait: (timeoutMs: number) => void;
-  readonly sender: { send(packet: Uint8Array, ifindex?: number): boolean; readonly lastErrno: number };
+  /** By what their packets make of their connection. */
+  readonly senders: Readonly<Record<Renewal | 'none', Sender>>;
   readonly createMachine: (output: Output) => RewriterMachine;
   readonly layout: MarkLayout;
   /** A new connection that could not be handled is dropped, not passed. */
@@ -176,11 +187,17 @@ export class PacketLoop {
     }
   }
 
-  #accept(queued: Queued, { bytes, mark }: Verdict & { kind: 'accept' }): void {
+  #accept(queued: Queued, { bytes, mark, afresh }: Verdict & { kind: 'accept' }): void {
     const { layout } = this.#options;
     const { packetMark, encrypted, direction } = queued;
     const payload = bytes && { payload: bytes };
     const state = mark && stateFor(mark);
+    const whole = bytes ?? queued.bytes;
+    const renewal = afresh ? renewals.find((each) => each === mark) : undefined;
+    if (renewal && whole && !isLinkLocal(whole)) {
+      this.#answer(queued, verdicts.drop, {});
+      return this.#inject(direction === 'in' ? 'kernel' : 'network', whole, renewal);
+    }
     if (state !== undefined) {
       const marked = verdictMark(layout, state, 0, packetMark);
       this.#answer(queued, verdicts.repeat, { ...payload, mark: marked });
@@ -203,10 +220,11 @@ export class PacketLoop {
     this.#options.counters.add(this.#slots[kind][verdict === verdicts.drop ? 'drop' : 'accept']);
   }
 
-  #inject(to: 'network' | 'kernel', bytes: Uint8Array): void {
+  #inject(to: 'network' | 'kernel', bytes: Uint8Array, renewal: Renewal | 'none' = 'none'): void {
     const peer = isLinkLocal(bytes) ? linkLocalPeer(bytes, 'out') : undefined;
     const ifindex = peer === undefined || to === 'kernel' ? undefined : this.#interfaces.get(peer);
-    const { sender, counters, log } = this.#options;
+    const { senders, counters, log } = this.#options;
+    const sender = senders[renewal];
     const sent = sender.send(bytes, ifindex);
     counters.add(this.#slots.injected[to][sent ? 'sent' : 'failed']);
     if (!sent) log('debug', 'a packet of our own could not be sent', { to, errno: sender.lastErrno });

@@ -7,7 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import { type MessagePort, workerData } from 'node:worker_threads';
 import { TcpcryptError } from '../../errors/catalogue.ts';
-import { markLayout } from '../../netfilter/marks.ts';
+import { ConnectionState, markLayout, verdictMark } from '../../netfilter/marks.ts';
 import { compilePolicy } from '../../policy/evaluate.ts';
 import { parseSockDiag, Queue, RawSender, sockDiag } from '../nfqueue-bindings/index.ts';
 import { Rewriter } from '../rewriter/rewriter.ts';
@@ -70,7 +70,10 @@ async function run(): Promise<void> {
     failOpen: false,
     maxLength: DATA_QUEUE_PACKETS,
   });
-  using sender = new RawSender({ mark: options.injectMark });
+  const layout = markLayout(options.markMask, options.injectMark);
+  using none = new RawSender({ mark: options.injectMark });
+  using offered = new RawSender({ mark: verdictMark(layout, ConnectionState.offered) });
+  using tcpcrypt = new RawSender({ mark: verdictMark(layout, ConnectionState.tcpcrypt) });
   const store = openStore();
   const keyLog = openKeyLog();
   const observer = createObserver({
@@ -84,7 +87,7 @@ async function run(): Promise<void> {
   const loop = new PacketLoop({
     queues: { setup, data },
     wait: (timeoutMs) => Queue.wait(queues, timeoutMs),
-    sender,
+    senders: { none, offered, tcpcrypt },
     createMachine: (output) =>
       new Rewriter({
         output,
@@ -97,7 +100,7 @@ async function run(): Promise<void> {
         nearFull: () => shared[cells.conntrackNearFull] === 1,
         ...(store && { store }),
       }),
-    layout: markLayout(options.markMask, options.injectMark),
+    layout,
     strict: options.strict,
     counters,
     log,

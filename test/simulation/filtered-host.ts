@@ -32,6 +32,7 @@ interface Queued {
   readonly bypass: boolean;
   readonly mark: ConnectionMark;
   readonly entry: Entry | undefined;
+  readonly name: string;
 }
 
 interface Entry {
@@ -41,6 +42,8 @@ interface Entry {
   reset: boolean;
   /** What each direction acknowledged last, as conntrack sees it: before our translation. */
   readonly acked: { in?: number; out?: number };
+  /** It is in conntrack's table only when the packet that it came with has gone on (__nf_conntrack_confirm). */
+  confirmed: boolean;
 }
 
 export class FilteredHost implements Output {
@@ -96,36 +99,41 @@ export class FilteredHost implements Output {
     const segment = decode(bytes);
     if (typeof segment === 'string') {
       // conntrack has no entry for a damaged segment: it goes to the data queue without state.
-      this.enqueue(direction, bytes, { mark: 'none', bypass: false, entry: undefined });
+      this.enqueue(direction, bytes, { mark: 'none', bypass: false, entry: undefined, name: '' });
       return;
     }
-    const entry = this.entryOf(direction, segment);
+    const name = nameOf(direction, segment);
+    const entry = this.entryOf(name, direction, segment);
     const { state } = entry;
     const syn = (segment.flags & SYN) !== 0;
     const ours = listOptions(segment.options).some((option) => this.kinds.has(option.kind));
-    if (state === 'tcpcrypt') {
-      this.enqueue(direction, bytes, { mark: 'tcpcrypt', bypass: false, entry });
-    } else if (syn && state !== 'plain') {
+    const enqueue = (mark: ConnectionMark, bypass: boolean): void =>
+      this.enqueue(direction, bytes, { mark, bypass, entry, name });
+    if (state === 'tcpcrypt') enqueue('tcpcrypt', false);
+    else if (syn && state !== 'plain') {
       if (!this.strict) entry.state = 'asked';
-      this.enqueue(direction, bytes, {
-        mark: state === 'none' ? 'none' : 'offered',
-        bypass: !this.strict,
-        entry,
-      });
-    } else if (state === 'none') {
-      this.enqueue(direction, bytes, { mark: 'none', bypass: false, entry });
-    } else if (ours && !syn) {
-      this.enqueue(direction, bytes, { mark: state === 'asked' ? 'none' : 'plain', bypass: false, entry });
-    } else if (state === 'asked') {
-      this.enqueue(direction, bytes, { mark: 'none', bypass: true, entry });
-    } else {
-      this.forward(direction, bytes);
-    }
+      enqueue(state === 'none' ? 'none' : 'offered', !this.strict);
+    } else if (state === 'none') enqueue('none', false);
+    else if (ours && !syn) enqueue(state === 'asked' ? 'none' : 'plain', false);
+    else if (state === 'asked') enqueue('none', true);
+    else this.confirmed(name, entry) && this.forward(direction, bytes);
+  }
+
+  /**
+   * Whether a packet may go on: an entry that was made for it must not clash with one that came into the table
+   * while it waited. (TCP's clashes are not resolved; nf_ct_resolve_clash.)
+   */
+  private confirmed(name: string, entry: Entry): boolean {
+    if (entry.confirmed) return true;
+    if (this.entries.has(name)) return false;
+    entry.confirmed = true;
+    this.entries.set(name, entry);
+    return true;
   }
 
   private enqueue(direction: Direction, bytes: Uint8Array, how: Omit<Queued, 'direction' | 'bytes'>): void {
     if (this.down) {
-      if (how.bypass) this.forward(direction, bytes);
+      if (how.bypass && this.confirmed(how.name, how.entry!)) this.forward(direction, bytes);
       return;
     }
     const token = ++this.token;
@@ -139,14 +147,13 @@ export class FilteredHost implements Output {
     else this.clock.after(this.queueDelayMs, handle);
   }
 
-  private entryOf(direction: Direction, segment: Segment): Entry {
-    const name = nameOf(direction, segment);
+  private entryOf(name: string, direction: Direction, segment: Segment): Entry {
     const { flags } = segment;
     let entry = this.entries.get(name);
     const begins = (flags & (SYN | ACK | RST)) === SYN;
     if (entry === undefined || (begins && (entry.reset || entry.fins.size === 2))) {
-      entry = { state: 'none', fins: new Set(), reset: false, acked: {} };
-      this.entries.set(name, entry);
+      this.entries.delete(name);
+      entry = { state: 'none', fins: new Set(), reset: false, acked: {}, confirmed: false };
     }
     // nf_conntrack_proto_tcp: an RST closes an established entry only with the number last acknowledged.
     const { in: ackIn, out: ackOut } = entry.acked;
@@ -179,9 +186,13 @@ export class FilteredHost implements Output {
     }
     this.pending.delete(token);
     if (verdict.kind === 'drop') return;
-    const { entry } = packet;
-    if (entry !== undefined && verdict.mark !== undefined)
-      entry.state = verdict.mark === 'none' ? 'offered' : verdict.mark;
+    const { name } = packet;
+    // Sent afresh it finds the entry that is there by now, or makes one at once.
+    const entry = verdict.afresh ? (this.entries.get(name) ?? packet.entry) : packet.entry;
+    if (entry !== undefined) {
+      if (!this.confirmed(name, entry)) return;
+      if (verdict.mark !== undefined) entry.state = verdict.mark === 'none' ? 'offered' : verdict.mark;
+    }
     this.later(packet.direction, verdict.bytes === undefined ? packet.bytes : verdict.bytes.slice());
   }
 
