@@ -23,6 +23,33 @@ interface NativeRawSender {
   close(): void;
 }
 
+export interface NativeTransform {
+  crypt(offset: number, data: Uint8Array): void;
+  tag(ciphertext: Uint8Array, assoc: Uint8Array, ackOffset: number, out: Uint8Array): void;
+  seal(
+    bytes: Uint8Array,
+    tagAt: number,
+    dataAt: number,
+    end: number,
+    assoc: Uint8Array,
+    assocBytes: number,
+    offset: number,
+    ackOffset: number,
+  ): number;
+  open(
+    bytes: Uint8Array,
+    tagAt: number,
+    dataAt: number,
+    end: number,
+    assoc: Uint8Array,
+    assocBytes: number,
+    offset: number,
+    ackOffset: number,
+    rest: number,
+  ): number;
+  destroy(): void;
+}
+
 interface Native {
   Queue: new (
     number: number,
@@ -35,6 +62,7 @@ interface Native {
     netns: string | undefined,
   ) => NativeQueue;
   RawSender: new (mark: number, netns: string | undefined) => NativeRawSender;
+  Transform: new (suite: number, enc: Uint8Array, mac: Uint8Array, ack: Uint8Array) => NativeTransform;
   wait(timeoutMs: number, ...queues: readonly NativeQueue[]): void;
   wake(fd: number): boolean;
   checksum(buffer: Uint8Array, start: number, end: number, initial?: number): number;

@@ -1,5 +1,4 @@
 /** The decisive moments of a connection: encrypted, plain, refused, over. What each leaves behind, and erases. */
-import { suites } from '../crypto/asm.ts';
 import { Generations } from '../protocol/generations.ts';
 import type { Session } from '../protocol/handshake.ts';
 import { erase, masterKey, sessionId } from '../protocol/key-schedule.ts';
@@ -74,7 +73,7 @@ function secure(
   erase(secret);
   const { keyExchange, suite, authenticated, keyId } = attributes;
   c.secured = {
-    generations: new Generations(suites.get(suite)!, role, master, 1 + c.txDelta),
+    generations: new Generations(rw.suites.get(suite)!, role, master, 1 + c.txDelta),
     sessionRole: role,
     sessionId: sid,
     keyExchange,

@@ -3,7 +3,7 @@
  * `setup-active`, `setup-passive`, `encrypting` and `plain`; `lifecycle` holds the moments between them.
  * Pure: packets and time go in, actions come out through `Output`.
  */
-import { suites } from '../crypto/asm.ts';
+import { type Suite, suites } from '../crypto/asm.ts';
 import { keyExchanges } from '../crypto/key-exchange.ts';
 import type { Algorithms } from '../protocol/handshake.ts';
 import { ExchangeHints, KnownPeers, NegativeList } from '../protocol/negative-list.ts';
@@ -77,6 +77,7 @@ export class Rewriter implements RewriterMachine {
   readonly timers: Timers;
   readonly keyLog: boolean;
   readonly store: CheckpointStore | undefined;
+  readonly suites: ReadonlyMap<number, Suite>;
   readonly cache: SessionCache;
   readonly negative = new NegativeList();
   readonly known = new KnownPeers();
@@ -106,6 +107,7 @@ export class Rewriter implements RewriterMachine {
     this.limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.keyLog = options.keyLog ?? false;
     this.store = options.store;
+    this.suites = options.suites ?? suites;
     this.policy = options.policy;
     this.trustKeys = options.trustKeys ?? [];
     this.cache = new SessionCache(options.policy.sessionCache);
@@ -326,7 +328,7 @@ export class Rewriter implements RewriterMachine {
   algorithms(): Algorithms {
     return {
       keyExchanges: this.policy.keyExchanges.filter((id) => keyExchanges.has(id)),
-      suites: this.policy.suites.filter((id) => suites.get(id)?.aggregate === false),
+      suites: this.policy.suites.filter((id) => this.suites.get(id)?.aggregate === false),
     };
   }
 

@@ -34,7 +34,7 @@ export function restore(
   for (const socket of sockets) bySocket.set(pairOf(socket), socket);
   let restored = 0;
   for (const [key, record] of records) {
-    const c = decode(record);
+    const c = decode(record, rw.suites);
     const socket = c && bySocket.get(pairOf(c));
     if (!c || !socket || isAnother(c, socket)) {
       rw.store?.delete(key);

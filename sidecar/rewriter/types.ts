@@ -3,6 +3,7 @@
  * actions come out through `Output`; it has no socket, no clock and no randomness of its own, so the
  * simulated network, the exhaustive search and the kernel all drive the very same code.
  */
+import type { Suite } from '../crypto/asm.ts';
 import type { Role, TrustKey } from '../protocol/types.ts';
 
 /** As seen from the host that the rewriter serves. */
@@ -177,6 +178,8 @@ export interface RewriterOptions {
   readonly limits?: Partial<RewriterLimits>;
   readonly trustKeys?: readonly TrustKey[];
   readonly store?: CheckpointStore;
+  /** The cipher suites; default: those of crypto/asm.ts. The runtime gives the addon's, which make the same bytes. */
+  readonly suites?: ReadonlyMap<number, Suite>;
   readonly keyLog?: boolean;
   /** Whether conntrack is near full: then no new connection is offered (`resource_limit`). */
   readonly nearFull?: () => boolean;

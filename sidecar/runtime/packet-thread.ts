@@ -10,6 +10,7 @@ import { TcpcryptError } from '../../errors/catalogue.ts';
 import { ConnectionState, markLayout, verdictMark } from '../../netfilter/marks.ts';
 import { compilePolicy } from '../../policy/evaluate.ts';
 import { parseSockDiag, Queue, RawSender, sockDiag } from '../nfqueue-bindings/index.ts';
+import { nativeSuites } from '../nfqueue-bindings/suites.ts';
 import { Rewriter } from '../rewriter/rewriter.ts';
 import type { RewriterMachine, SocketInfo } from '../rewriter/types.ts';
 import { Administration } from './administration.ts';
@@ -95,6 +96,7 @@ async function run(): Promise<void> {
         policy: compilePolicy(options.policy),
         random: randomBytes,
         encodings: options.encodings,
+        suites: nativeSuites,
         trustKeys: options.trustKeys,
         keyLog: keyLog !== undefined,
         nearFull: () => shared[cells.conntrackNearFull] === 1,

@@ -1,11 +1,13 @@
 /** Thousands of simulated runs of the real rewriter, and what a clean path must be like. */
 
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { describe, it } from 'node:test';
 import { passThrough } from './machine.ts';
-import { realMachine } from './real-machine.ts';
+import { nativeMachine, realMachine } from './real-machine.ts';
 import { type Amend, replayCommand, runSeed, summary, tally, withoutRewriters } from './run.ts';
 import { CLIENT_FIRST, calm, SERVER_FIRST } from './scenarios.testing.ts';
+import { silent } from './trace.ts';
 
 const SEEDS = Number(process.env['SIMULATION_SEEDS'] ?? 4000);
 const MAX_MS = 150_000;
@@ -30,6 +32,27 @@ describe('the rewriter over a simulated network', () => {
     assert.deepEqual(failures, []);
     assert.ok((counters.counts.get('encrypted') ?? 0) > (counters.counts.get('connections') ?? 0) / 3);
     assert.ok((counters.counts.get('cached') ?? 0) > 0);
+  });
+});
+
+describe("the addon's transforms", () => {
+  const SAME_SEEDS = 300;
+
+  it(`make the same packets as the TypeScript ones over ${SAME_SEEDS} seeds`, () => {
+    let packets = 0;
+    const wire = (seed: number, machine: typeof realMachine): string => {
+      const hash = createHash('sha256');
+      const capture = (now: number, bytes: Uint8Array): void => {
+        packets++;
+        hash.update(`${now} `).update(bytes);
+      };
+      assert.deepEqual(runSeed(seed, machine, { ...silent, capture }).violations, []);
+      return hash.digest('hex');
+    };
+    for (let seed = 1; seed <= SAME_SEEDS; seed++) {
+      assert.equal(wire(seed, nativeMachine), wire(seed, realMachine), replayCommand(seed));
+    }
+    assert.ok(packets > 20 * SAME_SEEDS);
   });
 });
 

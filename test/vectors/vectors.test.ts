@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { deriveKeys, suites } from '../../sidecar/crypto/asm.ts';
 import { keyExchanges } from '../../sidecar/crypto/key-exchange.ts';
+import { nativeSuites } from '../../sidecar/nfqueue-bindings/suites.ts';
 import {
   confirmation,
   directionKeys,
@@ -186,13 +187,15 @@ describe('asm.json', () => {
         const [plaintext, ciphertext, assocData] = [v.plaintext, v.ciphertext, v.assocData].map(bytes);
         const [offset, ackOffset] = [v.offset, v.ackOffset].map((text) => BigInt(`0x${text}`));
         for (const id of [s.id, s.aggregateId]) {
-          const implementation = suites.get(Number.parseInt(id, 16))!.asm(bytes(s.k));
-          const data = plaintext.slice();
-          implementation.crypt(Number(offset), data);
-          assert.equal(hex(data), v.ciphertext);
-          implementation.crypt(Number(offset), data);
-          assert.equal(hex(data), v.plaintext);
-          assert.equal(hex(implementation.tag(ciphertext, assocData, Number(ackOffset))), v.tag);
+          for (const set of [suites, nativeSuites]) {
+            const implementation = set.get(Number.parseInt(id, 16))!.asm(bytes(s.k));
+            const data = plaintext.slice();
+            implementation.crypt(Number(offset), data);
+            assert.equal(hex(data), v.ciphertext);
+            implementation.crypt(Number(offset), data);
+            assert.equal(hex(data), v.plaintext);
+            assert.equal(hex(implementation.tag(ciphertext, assocData, Number(ackOffset))), v.tag);
+          }
         }
         assert.equal(hex(other.crypt(offset, plaintext)), v.ciphertext);
         assert.equal(hex(other.tag(ciphertext, assocData, ackOffset)), v.tag);
