@@ -4,8 +4,8 @@
  * Pure: packets and time go in, actions come out through `Output`.
  */
 import { type Suite, suites } from '../crypto/asm.ts';
-import { keyExchanges } from '../crypto/key-exchange.ts';
-import type { Algorithms } from '../protocol/handshake.ts';
+import { type KeyExchange, keyExchanges } from '../crypto/key-exchange.ts';
+import type { Algorithms, Means } from '../protocol/handshake.ts';
 import { ExchangeHints, KnownPeers, NegativeList } from '../protocol/negative-list.ts';
 import { SessionCache } from '../protocol/session-cache.ts';
 import { buildReply, buildSegment, fieldsOf } from '../wire/build.ts';
@@ -74,6 +74,7 @@ export class Rewriter implements RewriterMachine {
   readonly observer: Observer;
   readonly encodings: RewriterOptions['encodings'];
   readonly random: (length: number) => Uint8Array;
+  private readonly exchanges: ReadonlyMap<number, KeyExchange>;
   readonly timers: Timers;
   readonly keyLog: boolean;
   readonly store: CheckpointStore | undefined;
@@ -103,6 +104,7 @@ export class Rewriter implements RewriterMachine {
     this.observer = options.observer;
     this.encodings = options.encodings;
     this.random = options.random;
+    this.exchanges = options.keyExchanges ?? keyExchanges;
     this.timers = { ...DEFAULT_TIMERS, ...options.timers };
     this.limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.keyLog = options.keyLog ?? false;
@@ -325,9 +327,14 @@ export class Rewriter implements RewriterMachine {
     };
   }
 
+  means(): Means {
+    const { exchanges, trustKeys, random } = this;
+    return { exchanges, algorithms: this.algorithms(), trustKeys, random };
+  }
+
   algorithms(): Algorithms {
     return {
-      keyExchanges: this.policy.keyExchanges.filter((id) => keyExchanges.has(id)),
+      keyExchanges: this.policy.keyExchanges.filter((id) => this.exchanges.has(id)),
       suites: this.policy.suites.filter((id) => this.suites.get(id)?.aggregate === false),
     };
   }

@@ -93,18 +93,12 @@ export function bareAck(rw: Rewriter, c: Connection, p: Packet): Packet {
 function receiveInit1(rw: Rewriter, c: Connection, p: Packet, view: SetupView, token: number): void {
   const init1 = copyOf(payloadOf(p));
   if (view.options?.timestamps) c.tsEcho = view.options.timestamps.val;
-  const required = c.decision.authentication === 'Required';
   const room = Math.min(c.mssLocal, c.mssRemote) - initOptionBytes(c, initSuboptions);
-  const result = answer(
-    init1,
-    c,
-    c.offered,
-    rw.algorithms(),
-    rw.trustKeys,
-    required,
-    rw.isOwnNonce,
-    rw.random,
-  );
+  const result = answer(rw.means(), init1, c, {
+    offered: c.offered,
+    authenticationRequired: c.decision.authentication === 'Required',
+    isOwnNonce: rw.isOwnNonce,
+  });
   c.initSeen = init1;
   const tooLong = typeof result === 'object' && result.init2.length > room;
   if (typeof result === 'string' || tooLong) {

@@ -310,6 +310,25 @@ test('waiting: not while packets come, else until the next timer or the limit', 
   assert.deepEqual([due.waited, due.advanced()], [[], 1]);
 });
 
+test('an idle loop prepares, a piece a turn, before it waits; a busy one does not', () => {
+  let pieces = 2;
+  const { loop, data, waited } = setUp(
+    (output, _direction, _bytes, token) => output.verdict(token, { kind: 'drop' }),
+    { prepare: () => pieces > 0 && pieces-- > 0 },
+  );
+  data.waiting.push({ id: 1, bytes: segment(ACK) });
+  const done = [1, 2, 3, 4].map(() => {
+    loop.turn(500);
+    return [pieces, waited.length];
+  });
+  assert.deepEqual(done, [
+    [2, 0],
+    [1, 0],
+    [0, 0],
+    [0, 1],
+  ]);
+});
+
 test('an error in a timer or in administration is counted and the loop goes on', () => {
   const { loop, count } = setUp(faulty, {
     due: 0,

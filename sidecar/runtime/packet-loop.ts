@@ -47,6 +47,8 @@ export interface PacketLoopOptions {
   readonly wait: (timeoutMs: number) => void;
   /** By what their packets make of their connection. */
   readonly senders: Readonly<Record<Renewal | 'none', Sender>>;
+  /** Does one small piece of work that may be needed later; false where there is none. Called when idle. */
+  readonly prepare?: () => boolean;
   readonly createMachine: (output: Output) => RewriterMachine;
   readonly layout: MarkLayout;
   /** A new connection that could not be handled is dropped, not passed. */
@@ -100,7 +102,7 @@ export class PacketLoop {
       const due = this.machine.nextTimeout();
       const untilDue = due === undefined ? maxWaitMs : Math.max(0, due - this.#options.now());
       const waitMs = Math.min(maxWaitMs, untilDue);
-      if (waitMs > 0) {
+      if (waitMs > 0 && !this.#options.prepare?.()) {
         this.#options.wait(waitMs);
         this.#receive();
       }

@@ -3,12 +3,13 @@
  * of JavaScript runs, so the main thread posts a message and then wakes it; it looks for messages at each turn.
  * It logs by message and counts in shared memory.
  */
-import { randomBytes } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import { type MessagePort, workerData } from 'node:worker_threads';
 import { TcpcryptError } from '../../errors/catalogue.ts';
 import { ConnectionState, markLayout, verdictMark } from '../../netfilter/marks.ts';
 import { compilePolicy } from '../../policy/evaluate.ts';
+import { systemRandom } from '../crypto/key-exchange.ts';
+import { KeyStock } from '../crypto/key-stock.ts';
 import { parseSockDiag, Queue, RawSender, sockDiag } from '../nfqueue-bindings/index.ts';
 import { nativeSuites } from '../nfqueue-bindings/suites.ts';
 import { Rewriter } from '../rewriter/rewriter.ts';
@@ -84,20 +85,23 @@ async function run(): Promise<void> {
     verbose: options.verbose,
     keyLog,
   });
+  const stock = new KeyStock(systemRandom);
   const queues = [setup, data];
   const loop = new PacketLoop({
     queues: { setup, data },
     wait: (timeoutMs) => Queue.wait(queues, timeoutMs),
     senders: { none, offered, tcpcrypt },
+    prepare: () => stock.replenish(),
     createMachine: (output) =>
       new Rewriter({
         output,
         observer,
         policy: compilePolicy(options.policy),
-        random: randomBytes,
+        random: systemRandom,
         encodings: options.encodings,
         suites: nativeSuites,
         trustKeys: options.trustKeys,
+        keyExchanges: stock.exchanges,
         keyLog: keyLog !== undefined,
         nearFull: () => shared[cells.conntrackNearFull] === 1,
         ...(store && { store }),
