@@ -8,7 +8,7 @@ import { ACK, ECE, FIN, type Packet, PSH, parsePacket, URG } from '../wire/packe
 import { encode } from './checkpoint.ts';
 import type { Connection } from './connection.ts';
 import { HEADROOM_BYTES } from './fast-path.ts';
-import { type End, Script, type ScriptOptions, testPolicy } from './testing.ts';
+import { type End, Script, type ScriptOptions, testPolicy, text } from './testing.ts';
 import type { Direction } from './types.ts';
 
 /** The same bytes in the same order each time. */
@@ -218,6 +218,24 @@ describe('the quick way', () => {
     const ring = Buffer.concat([Buffer.alloc(HEADROOM_BYTES - 1), script.c({ offset: 5, ack: 4 }).bytes]);
     const start = HEADROOM_BYTES - 1;
     assert.equal(script.client.rewriter.rewriteInPlace('out', ring, start, ring.length, 0), -1, 'no room');
+  });
+
+  it('an end that has bytes of an older key to repeat leaves them to the general way', () => {
+    const policy = testPolicy({}, { rekey: { afterBytes: 4, afterMs: Number.POSITIVE_INFINITY } });
+    const script = new Script({ client: { policy } });
+    script.encrypt();
+    const { server } = script;
+    script.carry('client', { offset: 1, ack: 1, data: 'abcd' });
+    // Lost, while the client begins a new key and the server follows.
+    server.through('out', script.s({ offset: 1, ack: 5, data: 'old' }));
+    script.carry('client', { offset: 5, ack: 1, data: 'efgh' });
+    script.carry('server', { offset: 4, ack: 9 });
+    script.carry('client', { offset: 9, ack: 1 });
+    const { generations } = connectionOf(server).secured!;
+    assert.deepEqual([generations.live.length, generations.labelling], [2, false]);
+    assert.equal(quickly(server, 'out', script.s({ offset: 1, ack: 9, data: 'old' })), undefined);
+    const again = script.carry('server', { offset: 1, ack: 9, data: 'old' });
+    assert.equal(text(again.delivered[0]!), 'old');
   });
 
   it('any bytes: -1, or a packet', () => {

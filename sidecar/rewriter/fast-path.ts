@@ -142,8 +142,8 @@ export class FastPath {
     if (offset < txDelta || ack < 0) return -1;
     const next = offset + length;
     if (length > 0) {
-      // What is acknowledged already, of an older key, or the first byte of the next one.
-      if (offset < c.txAcked || !(offset >= generation.txStart!)) return -1;
+      // What is acknowledged already, or the first byte of a new key. All else is of the one key there is.
+      if (offset < c.txAcked) return -1;
       if (offset >= c.txNext && this.rekeyIsDue(c, generations, offset - generation.txStart!)) return -1;
     }
     if (next > c.txNext && next + c.rxNext - c.checkpointedAt >= CHECKPOINT_BYTES) return -1;
