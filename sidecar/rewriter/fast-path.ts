@@ -112,6 +112,7 @@ export class FastPath {
     const c = this.flows.find(ring, this.flow);
     if (c === undefined || c.phase !== 'encrypting') return -1;
     const { generations } = c.secured!;
+    // One generation, and both ends know it: there is nothing to note about generations, and `settled` is true.
     if (generations.labelling || generations.live.length !== 1) return -1;
     return out
       ? this.send(c, generations, ring, start, tcp, dataAt, end)
@@ -144,7 +145,7 @@ export class FastPath {
     if (length > 0) {
       // What is acknowledged already, or the first byte of a new key. All else is of the one key there is.
       if (offset < c.txAcked) return -1;
-      if (offset >= c.txNext && this.rekeyIsDue(c, generations, offset - generation.txStart!)) return -1;
+      if (offset >= c.txNext && this.rekeyIsDue(c, offset - generation.txStart!)) return -1;
     }
     if (next > c.txNext && next + c.rxNext - c.checkpointedAt >= CHECKPOINT_BYTES) return -1;
 
@@ -181,9 +182,8 @@ export class FastPath {
   }
 
   /** As `sendEncrypted` decides it; `since`: bytes under the present key. */
-  private rekeyIsDue(c: Connection, generations: Generations, since: number): boolean {
+  private rekeyIsDue(c: Connection, since: number): boolean {
     const { rekey } = this.rw.policy;
-    if (!generations.settled) return false;
     return (
       since >= Math.min(rekey.afterBytes, MAX_GENERATION_BYTES) ||
       this.rw.now - c.generationSince >= rekey.afterMs
@@ -217,9 +217,6 @@ export class FastPath {
     const sum = generation.rx.open(this.segment, rest);
     if (sum < 0) return -1;
 
-    if (length > 0 || offset >= c.rxNext) {
-      generation.rxFrom = Math.min(generation.rxFrom ?? offset, offset);
-    }
     if (ackOffset <= c.txNext && ackOffset > c.txAcked) c.txAcked = ackOffset;
     if (next > c.rxNext) {
       c.bytesIn += next - c.rxNext;
