@@ -65,7 +65,9 @@ test('a queue takes any arguments', options, () => {
   const queue = new native.Queue(5, true, false, 16, 65535, 2, 65536, pair.b.path);
   fc.assert(
     fc.property(
-      fc.constantFrom('verdict', 'receive', 'flush', 'stats', 'wake') as fc.Arbitrary<keyof NativeQueue>,
+      fc.constantFrom('verdict', 'acceptInPlace', 'receive', 'flush', 'stats', 'wake') as fc.Arbitrary<
+        keyof NativeQueue
+      >,
       argumentLists,
       (method, list) => {
         queue.wake();
@@ -79,6 +81,9 @@ test('a queue takes any arguments', options, () => {
     for (const id of numbers) attempt(() => queue.verdict(id as number, 1, undefined, payload as Uint8Array));
     for (const mark of numbers) attempt(() => queue.verdict(1, 4, mark as number, payload as Uint8Array));
   }
+  const ends = [...numbers, 66_559, 66_560, 2 * 66_560, 2 * 66_560 + 1];
+  for (const start of ends)
+    for (const end of ends) attempt(() => queue.acceptInPlace(1, undefined, start as number, end as number));
   queue.flush();
   queue.close();
 });
@@ -110,6 +115,14 @@ test('verdicts and payloads out of range are refused', options, () => {
   assert.throws(verdict(1, 1, { payload: detached() }), RangeError);
   assert.throws(verdict(1, 1, { payload: new Uint8Array(new SharedArrayBuffer(8)) }), TypeError);
   assert.throws(verdict(1, 1, { mark: 2 ** 32 }), RangeError);
+  const inPlace = (start: number, end: number) => () => queue.acceptInPlace(1, undefined, start, end);
+  for (const [start, end] of [
+    [0, 65_532],
+    [5, 5],
+    [6, 5],
+    [queue.ring.length - 1, queue.ring.length + 1],
+  ] as const)
+    assert.throws(inPlace(start, end), RangeError);
   queue.flush();
   queue.receive(0);
   assert.equal(queue.verdictErrors, 0);
@@ -180,7 +193,15 @@ test('a method with another receiver throws', options, () => {
     Object.create(own),
   ];
   for (const receiver of [...receivers, Reflect.construct(Object, [], native.Queue as never)]) {
-    for (const method of ['receive', 'verdict', 'flush', 'stats', 'close', 'wake'] as const) {
+    for (const method of [
+      'receive',
+      'verdict',
+      'acceptInPlace',
+      'flush',
+      'stats',
+      'close',
+      'wake',
+    ] as const) {
       assert.throws(() => (native.Queue.prototype[method] as AnyFunction).call(receiver, 0));
     }
   }

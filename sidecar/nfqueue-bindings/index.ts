@@ -98,7 +98,10 @@ const none: VerdictOptions = Object.freeze({});
 /** A bound queue. Belongs to one thread; only `wake` (the function) may be called from others. */
 export class Queue {
   readonly #native: NativeQueue;
-  /** Holds the packets of the last `receive`; the next one overwrites them. */
+  /**
+   * Holds the packets of the last `receive`; the next one overwrites them. The 24 bytes before each packet, of its
+   * netlink message, belong to nothing any more.
+   */
   readonly ring: Buffer;
   readonly descriptors: Uint32Array;
   /** For `wake`, by any thread. */
@@ -142,6 +145,11 @@ export class Queue {
   /** Adds a verdict to the batch. A batch that is full is sent by itself; `flush` sends the rest. */
   verdict(id: number, verdict: VerdictNumber, options: VerdictOptions = none): void {
     this.#native.verdict(id, verdict, options.mark, options.payload);
+  }
+
+  /** Accepts a packet with what ring[start, end) holds, copied at once, and with `mark` if there is one. */
+  acceptInPlace(id: number, mark: number | undefined, start: number, end: number): void {
+    this.#native.acceptInPlace(id, mark, start, end);
   }
 
   /** Sends the batch, in one system call. What the kernel refuses is counted, never thrown. */

@@ -12,6 +12,7 @@ interface NativeQueue {
   readonly wakeFd: number;
   receive(timeoutMs: number): number;
   verdict(id: number, verdict: number, mark: number | undefined, payload: Uint8Array | undefined): void;
+  acceptInPlace(id: number, mark: number | undefined, start: number, end: number): void;
   flush(): void;
   wake(): void;
   stats(): { received: number; overruns: number; verdictErrors: number; malformed: number };

@@ -39,9 +39,9 @@ import type { Rewriter } from './rewriter.ts';
 import { seal, sealOwn, splitSack } from './seal.ts';
 
 /** Most bytes under one generation, whatever policy says (wire.md section 5). */
-const MAX_GENERATION_BYTES = 2 ** 36;
+export const MAX_GENERATION_BYTES = 2 ** 36;
 /** How far a stream may run ahead of its checkpoint: the low 32 bits must stay unambiguous. */
-const CHECKPOINT_BYTES = 2 ** 30;
+export const CHECKPOINT_BYTES = 2 ** 30;
 
 /** A segment of our kernel's: what later segments of the rewriter's own repeat (wire.md section 4). */
 export function noteKernelSegment(c: Connection, p: Packet, options: TcpOptions): void {

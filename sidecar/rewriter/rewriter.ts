@@ -34,6 +34,7 @@ import { activeTimeout, receiveInCMode, sendInCMode } from './c-mode.ts';
 import { encode } from './checkpoint.ts';
 import { type Connection, newConnection } from './connection.ts';
 import { receiveEncrypted, sendEncrypted } from './encrypting.ts';
+import { FastPath } from './fast-path.ts';
 import { OVERHEAD_BYTES, receiveIcmp } from './icmp.ts';
 import { infoOf } from './info.ts';
 import { endInSetup, forgetKeys, learnFromEnd, storeKey } from './lifecycle.ts';
@@ -98,6 +99,7 @@ export class Rewriter implements RewriterMachine {
   private readonly ownNonces = new Set<string>();
   /** Our own MSS by local address, as the kernel last announced it. */
   private readonly linkMss = new Map<string, number>();
+  private readonly fastPath: FastPath;
 
   constructor(options: RewriterOptions) {
     this.options = options;
@@ -113,6 +115,7 @@ export class Rewriter implements RewriterMachine {
     this.policy = options.policy;
     this.trustKeys = options.trustKeys ?? [];
     this.cache = new SessionCache(options.policy.sessionCache);
+    this.fastPath = new FastPath(this);
   }
 
   // Packets
@@ -129,6 +132,11 @@ export class Rewriter implements RewriterMachine {
     const c = this.table.get(this.queued.key);
     if (direction === 'out') this.send(p, c, token, mark);
     else this.receive(p, c, token, mark);
+  }
+
+  rewriteInPlace(direction: Direction, ring: Uint8Array, start: number, end: number, now: number): number {
+    this.now = now;
+    return this.fastPath.rewrite(direction, ring, start, end);
   }
 
   private send(p: Packet, c: Connection | undefined, token: number, mark: ConnectionMark): void {

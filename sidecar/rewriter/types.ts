@@ -192,6 +192,13 @@ export interface RewriterOptions {
 export interface RewriterMachine {
   /** Takes one queued IP packet (TCP, or an ICMP error). Its verdict follows now or later through `Output`. */
   handle(direction: Direction, bytes: Uint8Array, token: number, mark: ConnectionMark, now: number): void;
+  /**
+   * The quick way for a packet ring[start, end) that is marked tcpcrypt. If it is an ordinary one of an encrypted
+   * connection it is rewritten where it lies, and where it begins then is returned (it still ends at `end`): it is
+   * to be accepted so, without a verdict through `Output`. -1: it is as it was, for `handle`. As many as
+   * HEADROOM_BYTES (fast-path.ts) before `start` may be overwritten.
+   */
+  rewriteInPlace(direction: Direction, ring: Uint8Array, start: number, end: number, now: number): number;
   /** When `advance` wants to be called next, or undefined. */
   nextTimeout(): number | undefined;
   advance(now: number): void;

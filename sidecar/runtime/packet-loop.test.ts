@@ -62,6 +62,9 @@ class FakeQueue implements PacketQueue {
     if ((payload?.length ?? 0) > 65531) throw new RangeError('payload must have from 1 to 65531 bytes');
     this.given.push([id, verdict, mark, payload?.length]);
   }
+  acceptInPlace(id: number, mark: number | undefined, start: number, end: number): void {
+    this.given.push([id, verdicts.accept, mark, end - start, this.ring[start]]);
+  }
   flush(): void {
     this.flushed = this.given.length;
   }
@@ -71,7 +74,11 @@ type Handle = (output: Output, ...args: Parameters<RewriterMachine['handle']>) =
 
 function setUp(
   handle: Handle,
-  options: Partial<PacketLoopOptions> & { due?: number; advance?: () => void } = {},
+  options: Partial<PacketLoopOptions> & {
+    due?: number;
+    advance?: () => void;
+    rewriteInPlace?: RewriterMachine['rewriteInPlace'];
+  } = {},
 ) {
   const setup = new FakeQueue();
   const data = new FakeQueue();
@@ -95,6 +102,7 @@ function setUp(
     createMachine: (output) =>
       ({
         handle: (...args: Parameters<RewriterMachine['handle']>) => handle(output, ...args),
+        rewriteInPlace: options.rewriteInPlace ?? (() => -1),
         nextTimeout: () => options.due,
         advance: () => {
           advanced++;
@@ -164,6 +172,54 @@ test('a verdict with a mark repeats the hook with it; one without accepts, our b
     [4, verdicts.drop, undefined, undefined],
   ]);
   assert.equal(data.flushed, 5);
+});
+
+test('what is rewritten in the ring is accepted from there; what fails there is dropped', () => {
+  const offered: unknown[] = [];
+  const handled: number[] = [];
+  const { loop, setup, data, count, logged } = setUp(
+    (output, _direction, bytes, token) => {
+      handled.push(bytes.length);
+      output.verdict(token, { kind: 'accept' });
+    },
+    {
+      rewriteInPlace: (direction, ring, start, end, now) => {
+        offered.push([direction, end - start, now]);
+        if (end - start === 41) return -1;
+        if (end - start === 42) throw new Error('broken');
+        ring.copyWithin(start + 20, start, start + 40);
+        return start + 20;
+      },
+    },
+  );
+  const marked = (state: ConnectionState) => markOf(layout, state);
+  setup.waiting.push({ id: 1, bytes: segment(SYN) });
+  data.waiting.push(
+    { id: 2, bytes: segment(ACK, 100), hook: hooks.prerouting },
+    { id: 3, bytes: segment(ACK, 1) },
+    { id: 4, bytes: segment(ACK, 2) },
+    { id: 5, bytes: segment(ACK, 3), mark: marked(QUEUED_WITHOUT_STATE as ConnectionState) },
+    { id: 6, bytes: segment(ACK, 4), mark: marked(ConnectionState.plain) },
+    { id: 7, bytes: segment(ACK, 5), flags: packetFlags.cut },
+    { id: 8, bytes: segment(ACK, 6), mark: (layout.injectMark | 0xff) >>> 0 },
+  );
+  loop.turn(0);
+  const seen = [140, 41, 42, 46].map((length, i) => [i === 0 ? 'in' : 'out', length, 1000]);
+  assert.deepEqual(offered, seen, 'only what belongs to an encrypted connection, and is whole');
+  assert.deepEqual(handled, [40, 41, 43, 44]);
+  assert.deepEqual(data.given, [
+    [2, verdicts.accept, undefined, 120, 0x45],
+    [3, verdicts.accept, undefined, undefined],
+    [4, verdicts.drop, undefined, undefined],
+    [5, verdicts.accept, 0, undefined],
+    [6, verdicts.accept, 0, undefined],
+    [7, verdicts.drop, undefined, undefined],
+    [8, verdicts.accept, 0xff, 26, 0x45],
+  ]);
+  assert.equal(logged.length, 2);
+  assert.equal(count('tcpcrypt_payload_bytes_total', { direction: 'in' }), 80);
+  assert.equal(count('tcpcrypt_packets_total', { queue: 'data', verdict: 'accept' }), 5);
+  assert.equal(count('tcpcrypt_packets_total', { queue: 'data', verdict: 'drop' }), 2);
 });
 
 test('a SYN that is accepted without a decision leaves its connection asked about, our bits cleared', () => {

@@ -28,6 +28,7 @@ export interface PacketQueue {
   readonly descriptors: Uint32Array;
   receive(timeoutMs: number): number;
   verdict(id: number, verdict: 0 | 1 | 4, options?: { payload?: Uint8Array; mark?: number }): void;
+  acceptInPlace(id: number, mark: number | undefined, start: number, end: number): void;
   flush(): void;
 }
 
@@ -136,6 +137,7 @@ export class PacketLoop {
   }
 
   #take(kind: QueueKind, at: number, now: number): void {
+    if (this.#takeQuickly(kind, at, now)) return;
     const { ring, descriptors } = this.#options.queues[kind];
     const offset = descriptors[at + descriptor.offset]!;
     const bytes = ring.subarray(offset, offset + descriptors[at + descriptor.length]!);
@@ -164,6 +166,38 @@ export class PacketLoop {
     // The ring is overwritten by the next batch: what is held keeps no view of it.
     if (this.#current === queued) this.#held.set(token, { ...queued, bytes: undefined });
     this.#current = undefined;
+  }
+
+  /**
+   * An ordinary packet of an encrypted connection, rewritten in the ring and accepted from there: nothing is made for
+   * it. False: it is for the general way.
+   */
+  #takeQuickly(kind: QueueKind, at: number, now: number): boolean {
+    const queue = this.#options.queues[kind];
+    const { ring, descriptors } = queue;
+    const packetMark = descriptors[at + descriptor.mark]!;
+    const cut = (descriptors[at + descriptor.flags]! & packetFlags.cut) !== 0;
+    if (cut || markOf(this.#options.layout, kind, packetMark) !== 'tcpcrypt') return false;
+    const offset = descriptors[at + descriptor.offset]!;
+    const end = offset + descriptors[at + descriptor.length]!;
+    // Its interface is taken note of.
+    if (isLinkLocal(ring, offset, end)) return false;
+    const id = descriptors[at + descriptor.id]!;
+    const direction = descriptors[at + descriptor.hook] === hooks.prerouting ? 'in' : 'out';
+    const { counters } = this.#options;
+    try {
+      const start = this.machine.rewriteInPlace(direction, ring, offset, end, now);
+      if (start < 0) return false;
+      const cleared = clearedMark(this.#options.layout, packetMark);
+      queue.acceptInPlace(id, cleared === packetMark ? undefined : cleared, start, end);
+      counters.add(this.#slots.payload[direction], payloadBytes(ring, start, end));
+      counters.add(this.#slots[kind].accept);
+    } catch (error) {
+      this.#report(kind, error);
+      queue.verdict(id, verdicts.drop);
+      counters.add(this.#slots[kind].drop);
+    }
+    return true;
   }
 
   /** What cannot be handled passes where nothing is encrypted yet, and nowhere else. */
@@ -206,7 +240,7 @@ export class PacketLoop {
       return;
     }
     if (encrypted) {
-      const passed = direction === 'out' ? queued.payloadBytes : payloadBytes(bytes ?? queued.bytes);
+      const passed = direction === 'out' ? queued.payloadBytes : whole ? payloadBytes(whole) : 0;
       this.#options.counters.add(this.#slots.payload[direction], passed);
     }
     const cleared = clearedMark(layout, packetMark);

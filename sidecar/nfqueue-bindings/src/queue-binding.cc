@@ -29,6 +29,7 @@ class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
                        {
                            InstanceMethod<&QueueBinding::receive>("receive"),
                            InstanceMethod<&QueueBinding::verdict>("verdict"),
+                           InstanceMethod<&QueueBinding::acceptInPlace>("acceptInPlace"),
                            InstanceMethod<&QueueBinding::flush>("flush"),
                            InstanceMethod<&QueueBinding::wake>("wake"),
                            InstanceMethod<&QueueBinding::stats>("stats"),
@@ -130,6 +131,21 @@ class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
       payloadBytes = payload.length;
     }
     queue(info).verdict(id, verdict, mark, payload.data, payloadBytes);
+  }
+
+  /** (id, mark | undefined, start, end): accepts the packet with what the ring holds from start to end. */
+  void acceptInPlace(const Napi::CallbackInfo& info) {
+    const uint32_t id = toUint32(info[0], "id");
+    const std::optional<uint32_t> mark = toOptionalUint32(info[1], "mark");
+    const uint32_t start = toUint32(info[2], "start");
+    const uint32_t end = toUint32(info[3], "end");
+    Queue& queue = this->queue(info);
+    const size_t ringBytes = queue.batch() * Queue::kSlotBytes;
+    const uint8_t* ring = memory(info, ring_, ringBytes);
+    if (start >= end || end > ringBytes || end - start > Queue::kMaxPayloadBytes) {
+      throw Napi::RangeError::New(info.Env(), "start and end must be in order and within the ring, 65531 bytes apart at most");
+    }
+    queue.verdict(id, kAccept, mark, ring + start, end - start);
   }
 
   void flush(const Napi::CallbackInfo& info) { queue(info).flush(); }
