@@ -11,10 +11,19 @@ export type Direction = 'in' | 'out';
 
 /**
  * How a connection stands for the packet-filter rules, and what a verdict makes of it. `offered`: a SYN or SYN-ACK
- * of it was asked about before, or passed by when nobody listened; segments without SYN are not queued. A verdict
- * without a mark leaves the connection as it is: asked about again with its next packet.
+ * of it was asked about before, or passed by when nobody listened; segments without SYN are not queued. `tcpcrypt`:
+ * segments come one by one; `superSegment`: as the kernel has them, super-segments whole. A verdict without a mark
+ * leaves the connection as it is: asked about again with its next packet.
  */
-export type ConnectionMark = 'none' | 'plain' | 'offered' | 'tcpcrypt';
+export type ConnectionMark = 'none' | 'plain' | 'offered' | 'tcpcrypt' | 'superSegment';
+
+/** What the kernel's offloads mean for a queued packet. */
+export interface Offload {
+  /** It leaves, or came, as several segments: the kernel cuts what it is given back, which may not be less than one. */
+  readonly superSegment: boolean;
+  /** Its TCP checksum is not complete yet, or was checked already: it proves nothing. */
+  readonly checksumLater: boolean;
+}
 
 /**
  * A decision on one queued packet. `bytes` replaces the packet; `mark` changes the connection's state. `afresh`: the
@@ -164,6 +173,8 @@ export interface RewriterLimits {
   readonly maxConnections: number;
   readonly maxSetups: number;
   readonly maxHeldPackets: number;
+  /** Incomplete super-segments of all connections together, in bytes. */
+  readonly maxCollectedBytes: number;
 }
 
 export type AppSupport = 'none' | 'support' | 'mandatory';
@@ -188,7 +199,14 @@ export interface RewriterOptions {
 /** The rewriter as the runtime and the tests drive it. `now` is milliseconds on a clock that never goes back. */
 export interface RewriterMachine {
   /** Takes one queued IP packet (TCP, or an ICMP error). Its verdict follows now or later through `Output`. */
-  handle(direction: Direction, bytes: Uint8Array, token: number, mark: ConnectionMark, now: number): void;
+  handle(
+    direction: Direction,
+    bytes: Uint8Array,
+    token: number,
+    mark: ConnectionMark,
+    now: number,
+    offload?: Offload,
+  ): void;
   /** When `advance` wants to be called next, or undefined. */
   nextTimeout(): number | undefined;
   advance(now: number): void;
