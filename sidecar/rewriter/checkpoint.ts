@@ -32,6 +32,7 @@ const PLAIN_FIELDS = [
   'txAcked',
   'rxNext',
   'maxSegmentBytes',
+  'cutsHere',
   'mssLocal',
   'mssRemote',
   'window',

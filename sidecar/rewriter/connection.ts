@@ -64,7 +64,9 @@ export interface Connection {
   rxNext: number;
   /** Most TCP header and data that a segment of ours may have on the wire. */
   maxSegmentBytes: number;
-  /** The same, by what ICMP errors said of the path: the kernel heeds them, but what is cut here has to. */
+  /** Our kernel's segments may be larger with what we add: they are cut here, and come one by one for that. */
+  cutsHere: boolean;
+  /** As `maxSegmentBytes`, by what ICMP errors said of the path: the kernel heeds them, but what is cut here has to. */
   pathSegmentBytes: number;
 
   /** Bodies of both SYNs' CRYPT options, the same bytes at each repetition. */
@@ -147,6 +149,7 @@ export function newConnection(
     txAcked: 1,
     rxNext: 1,
     maxSegmentBytes: 65535,
+    cutsHere: false,
     pathSegmentBytes: 65535,
     synBody: new Uint8Array(0),
     synAckBody: new Uint8Array(0),

@@ -131,7 +131,7 @@ export function sendEncrypted(
   }
   const sealed = seal(rw, c, segment);
   const unchanged = sealed.length === 1 && payload.length === payloadLength(p);
-  if (superSegment && unchanged && c.secured!.aggregate) return rw.pass(token, sealed[0]);
+  if (superSegment && unchanged && c.secured!.aggregate && !c.cutsHere) return rw.pass(token, sealed[0]);
 
   const segments = sealed.flatMap((each) => segmentsOf(each, maxWireBytes(c)));
   // Of a super-segment the kernel would not take less than it was.

@@ -272,7 +272,8 @@ export class Rewriter implements RewriterMachine {
     if (token !== this.queued.token || !this.isMarked) return undefined;
     const c = this.table.get(key);
     if (c?.phase !== 'encrypting') return undefined;
-    const wanted = c.secured!.aggregate && c.superSegmentSize.whole ? 'superSegment' : 'tcpcrypt';
+    const whole = c.secured!.aggregate && c.superSegmentSize.whole && !c.cutsHere;
+    const wanted = whole ? 'superSegment' : 'tcpcrypt';
     return mark === wanted ? undefined : wanted;
   }
 
@@ -334,10 +335,14 @@ export class Rewriter implements RewriterMachine {
     return buildSegment(p, { ...fieldsOf(p), options: layoutLinux(items) ?? new Uint8Array(0) });
   }
 
-  /** What our kernel may believe the peer's MSS to be, once tcpcrypt is on offer (wire.md section 4). */
+  /**
+   * What our kernel may believe the peer's MSS to be, once tcpcrypt is on offer (wire.md section 4). A SYN with
+   * timestamps does not say that our kernel will use them.
+   */
   clampMss(p: Packet, mssRemote: number, mssLocal?: number): number {
     const local = mssLocal ?? this.linkMss.get(formatAddress(destinationAddress(p))) ?? 65535;
-    const overhead = viewOf(this, p).options?.timestamps ? OVERHEAD_BYTES.timestamps : OVERHEAD_BYTES.none;
+    const agreed = flagsOf(p) & ACK && viewOf(this, p).options?.timestamps;
+    const overhead = agreed ? OVERHEAD_BYTES.timestamps : OVERHEAD_BYTES.none;
     return Math.max(64, Math.min(mssRemote, local) - overhead);
   }
 
