@@ -32,6 +32,7 @@ const PLAIN_FIELDS = [
   'txAcked',
   'rxNext',
   'maxSegmentBytes',
+  'cutsHere',
   'mssLocal',
   'mssRemote',
   'window',
@@ -82,7 +83,8 @@ function decodeSecured(
   if (!suite || !keyExchanges.has(rest.keyExchange)) return undefined;
   const live = generations.live.map((each) => ({ ...each, masterKey: fromHex(each.masterKey) }));
   const restored = Generations.restore(suite, rest.sessionRole, { ...generations, live });
-  return { ...rest, keyId: rest.keyId, sessionId: fromHex(sessionId), generations: restored };
+  const { aggregate } = suite;
+  return { ...rest, aggregate, keyId: rest.keyId, sessionId: fromHex(sessionId), generations: restored };
 }
 
 /** The connection of a record, or undefined: another version's, or damaged. */

@@ -1,6 +1,7 @@
 /** wire.md section 4, "Encrypting", and section 5, "Re-keying". */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { defaultSuites } from '../crypto/asm.ts';
 import { buildSegment, fieldsOf } from '../wire/build.ts';
 import { parseIcmpError } from '../wire/icmp.ts';
 import { cryptOption, layoutCompact, parseOptions, sackOption } from '../wire/options.ts';
@@ -165,7 +166,8 @@ describe('segments', () => {
   });
 
   it('a segment larger than our link is split, its FIN on the last', () => {
-    const { script } = encrypted();
+    const policy = testPolicy({}, { suites: defaultSuites });
+    const { script } = encrypted({ client: { policy } });
     const { wire, delivered } = script.carry('client', {
       offset: 1,
       ack: 1,

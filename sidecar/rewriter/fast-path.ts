@@ -110,7 +110,7 @@ export class FastPath {
     const out = direction === 'out';
     placeFlow(this.flow, start, tcp, out);
     const c = this.flows.find(ring, this.flow);
-    if (c === undefined || c.phase !== 'encrypting') return -1;
+    if (c === undefined || c.phase !== 'encrypting' || c.secured!.aggregate) return -1;
     const { generations } = c.secured!;
     // One generation, and both ends know it: there is nothing to note about generations, and `settled` is true.
     if (generations.labelling || generations.live.length !== 1) return -1;

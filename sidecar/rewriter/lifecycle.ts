@@ -71,13 +71,15 @@ function secure(
     rw.observer.secret?.(sid, secret, opener, listener);
   }
   erase(secret);
-  const { keyExchange, suite, authenticated, keyId } = attributes;
+  const { keyExchange, suite: id, authenticated, keyId } = attributes;
+  const suite = rw.suites.get(id)!;
   c.secured = {
-    generations: new Generations(rw.suites.get(suite)!, role, master, 1 + c.txDelta),
+    generations: new Generations(suite, role, master, 1 + c.txDelta),
     sessionRole: role,
     sessionId: sid,
     keyExchange,
-    suite,
+    suite: id,
+    aggregate: suite.aggregate,
     authenticated,
     keyId,
     handshake,

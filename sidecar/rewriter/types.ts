@@ -12,10 +12,19 @@ export type Direction = 'in' | 'out';
 
 /**
  * How a connection stands for the packet-filter rules, and what a verdict makes of it. `offered`: a SYN or SYN-ACK
- * of it was asked about before, or passed by when nobody listened; segments without SYN are not queued. A verdict
- * without a mark leaves the connection as it is: asked about again with its next packet.
+ * of it was asked about before, or passed by when nobody listened; segments without SYN are not queued. `tcpcrypt`:
+ * segments come one by one; `superSegment`: as the kernel has them, super-segments whole. A verdict without a mark
+ * leaves the connection as it is: asked about again with its next packet.
  */
-export type ConnectionMark = 'none' | 'plain' | 'offered' | 'tcpcrypt';
+export type ConnectionMark = 'none' | 'plain' | 'offered' | 'tcpcrypt' | 'superSegment';
+
+/** What the kernel's offloads mean for a queued packet. */
+export interface Offload {
+  /** It leaves, or came, as several segments: the kernel cuts what it is given back, which may not be less than one. */
+  readonly superSegment: boolean;
+  /** Its TCP checksum is not complete yet, or was checked already: it proves nothing. */
+  readonly checksumLater: boolean;
+}
 
 /**
  * A decision on one queued packet. `bytes` replaces the packet; `mark` changes the connection's state. `afresh`: the
@@ -165,6 +174,8 @@ export interface RewriterLimits {
   readonly maxConnections: number;
   readonly maxSetups: number;
   readonly maxHeldPackets: number;
+  /** Incomplete super-segments of all connections together, in bytes. */
+  readonly maxCollectedBytes: number;
 }
 
 export type AppSupport = 'none' | 'support' | 'mandatory';
@@ -191,7 +202,14 @@ export interface RewriterOptions {
 /** The rewriter as the runtime and the tests drive it. `now` is milliseconds on a clock that never goes back. */
 export interface RewriterMachine {
   /** Takes one queued IP packet (TCP, or an ICMP error). Its verdict follows now or later through `Output`. */
-  handle(direction: Direction, bytes: Uint8Array, token: number, mark: ConnectionMark, now: number): void;
+  handle(
+    direction: Direction,
+    bytes: Uint8Array,
+    token: number,
+    mark: ConnectionMark,
+    now: number,
+    offload?: Offload,
+  ): void;
   /**
    * The quick way for a packet ring[start, end) that is marked tcpcrypt. If it is an ordinary one of an encrypted
    * connection it is rewritten where it lies, and where it begins then is returned (it still ends at `end`): it is

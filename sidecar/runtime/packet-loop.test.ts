@@ -82,6 +82,7 @@ function setUp(
 ) {
   const setup = new FakeQueue();
   const data = new FakeQueue();
+  const superSegment = new FakeQueue();
   const reader = new CounterReader();
   const counters = new Counters(reader.memory, (series) => reader.announced(series));
   const logged: unknown[] = [];
@@ -96,7 +97,7 @@ function setUp(
   });
   let advanced = 0;
   const loop = new PacketLoop({
-    queues: { setup, data },
+    queues: { setup, data, super_segment: superSegment },
     wait: (timeoutMs) => void waited.push(timeoutMs),
     senders: { none: sender('none'), offered: sender('offered'), tcpcrypt: sender('tcpcrypt') },
     createMachine: (output) =>
@@ -118,7 +119,7 @@ function setUp(
   });
   const count = (metric: string, labels = {}): number | undefined =>
     reader.read(metric).find((series) => JSON.stringify(series.labels) === JSON.stringify(labels))?.values[0];
-  return { setup, data, loop, logged, waited, sent, count, advanced: () => advanced };
+  return { setup, data, superSegment, loop, logged, waited, sent, count, advanced: () => advanced };
 }
 
 test('what the rewriter hears of a packet: direction by hook, mark by queue and packet mark', () => {
@@ -144,6 +145,59 @@ test('what the rewriter hears of a packet: direction by hook, mark by queue and 
     ['out', 46, 'none', 1000],
     ['in', 47, 'plain', 1000],
   ]);
+});
+
+test('packets of the super-segment queue: its mark, and what offloads mean for each', () => {
+  const heard: unknown[] = [];
+  const { loop, data, superSegment, count } = setUp(
+    (output, _direction, _bytes, token, mark, _now, offload) => {
+      heard.push([mark, offload]);
+      output.verdict(token, { kind: 'accept', mark: mark === 'superSegment' ? 'tcpcrypt' : 'superSegment' });
+    },
+  );
+  const { gso, checksumNotReady } = packetFlags;
+  for (const flags of [0, gso, checksumNotReady, gso | checksumNotReady]) {
+    superSegment.waiting.push({ id: flags, bytes: segment(ACK, 10), flags });
+  }
+  data.waiting.push({ id: 9, bytes: segment(ACK) });
+  loop.turn(0);
+  const offloads = [
+    [false, false],
+    [true, false],
+    [false, true],
+    [true, true],
+  ].map(([superSegment, checksumLater]) => ({ superSegment, checksumLater }));
+  const byFlags = [0, gso, checksumNotReady, gso | checksumNotReady];
+  assert.deepEqual(heard[0], ['tcpcrypt', offloads[0]]);
+  assert.deepEqual(
+    heard.slice(1),
+    byFlags.map((flags) => [
+      'superSegment',
+      offloads[(flags & gso ? 1 : 0) + (flags & checksumNotReady ? 2 : 0)],
+    ]),
+  );
+  const [single, whole] = [ConnectionState.tcpcrypt, ConnectionState.superSegment].map((state) =>
+    verdictMark(layout, state),
+  );
+  assert.deepEqual(data.given, [[9, verdicts.repeat, whole, undefined]]);
+  assert.ok(superSegment.given.every(([, verdict, mark]) => verdict === verdicts.repeat && mark === single));
+  assert.equal(superSegment.flushed, 4);
+  assert.equal(count('tcpcrypt_packets_total', { queue: 'super_segment', verdict: 'accept' }), 4);
+  assert.equal(count('tcpcrypt_payload_bytes_total', { direction: 'out' }), 40, 'a new mark hides no bytes');
+});
+
+test('a packet of our own leaves after those whose verdicts came before', () => {
+  const flushed: number[] = [];
+  const { loop, superSegment } = setUp((output, _direction, _bytes, token) => {
+    if (superSegment.given.length === 2) {
+      output.inject('network', segment(ACK));
+      flushed.push(superSegment.flushed);
+    }
+    output.verdict(token, { kind: 'accept' });
+  });
+  superSegment.waiting.push(...[1, 2, 3].map((id) => ({ id, bytes: segment(ACK, 5) })));
+  loop.turn(0);
+  assert.deepEqual(flushed, [2]);
 });
 
 test('a verdict with a mark repeats the hook with it; one without accepts, our bits cleared', () => {

@@ -14,13 +14,21 @@ import {
   verdictMark,
 } from '../../netfilter/marks.ts';
 import { descriptor, hooks, packetFlags, verdicts } from '../nfqueue-bindings/index.ts';
-import type { ConnectionMark, Direction, Output, RewriterMachine, Verdict } from '../rewriter/types.ts';
+import type {
+  ConnectionMark,
+  Direction,
+  Offload,
+  Output,
+  RewriterMachine,
+  Verdict,
+} from '../rewriter/types.ts';
 import { bucketsOf } from './metrics.ts';
 import type { SendLog } from './observer.ts';
 import { isLinkLocal, linkLocalPeer, payloadBytes } from './packet-fields.ts';
 import type { Counters } from './shared-counters.ts';
 
-export type QueueKind = 'setup' | 'data';
+/** As the rules have them; `super_segment`: encrypted connections whose packets come as the kernel has them. */
+export type QueueKind = 'setup' | 'data' | 'super_segment';
 
 /** Of `Queue` (nfqueue-bindings) what the loop uses. */
 export interface PacketQueue {
@@ -70,7 +78,7 @@ interface Queued {
   readonly bytes: Uint8Array | undefined;
 }
 
-const kinds = ['setup', 'data'] as const;
+const kinds = ['setup', 'data', 'super_segment'] as const;
 /** Interfaces by link-local peer that are remembered, to answer on the same one. */
 const MAX_LINK_LOCAL = 1024;
 
@@ -143,12 +151,13 @@ export class PacketLoop {
     const bytes = ring.subarray(offset, offset + descriptors[at + descriptor.length]!);
     const packetMark = descriptors[at + descriptor.mark]!;
     const mark = markOf(this.#options.layout, kind, packetMark);
+    const flags = descriptors[at + descriptor.flags]!;
     const queued: Queued = {
       kind,
       id: descriptors[at + descriptor.id]!,
       direction: descriptors[at + descriptor.hook] === hooks.prerouting ? 'in' : 'out',
       packetMark,
-      encrypted: mark === 'tcpcrypt',
+      encrypted: mark === 'tcpcrypt' || mark === 'superSegment',
       payloadBytes: payloadBytes(bytes),
       bytes,
     };
@@ -156,9 +165,9 @@ export class PacketLoop {
     this.#current = queued;
     try {
       // Longer than a netlink message holds: never altered, never passed on half (wire.md, section 6).
-      if (descriptors[at + descriptor.flags]! & packetFlags.cut) throw new Error('the packet was cut');
+      if (flags & packetFlags.cut) throw new Error('the packet was cut');
       if (isLinkLocal(bytes)) this.#noteInterface(queued, descriptors, at);
-      this.machine.handle(queued.direction, bytes, token, mark, now);
+      this.machine.handle(queued.direction, bytes, token, mark, now, offloadOf(flags));
     } catch (error) {
       this.#report(kind, error);
       if (this.#current === queued) this.#giveUp(queued);
@@ -229,6 +238,10 @@ export class PacketLoop {
     const payload = bytes && { payload: bytes };
     const state = mark && stateFor(mark);
     const whole = bytes ?? queued.bytes;
+    if (encrypted) {
+      const passed = direction === 'out' ? queued.payloadBytes : whole ? payloadBytes(whole) : 0;
+      this.#options.counters.add(this.#slots.payload[direction], passed);
+    }
     const renewal = afresh ? renewals.find((each) => each === mark) : undefined;
     if (renewal && whole && !isLinkLocal(whole)) {
       this.#answer(queued, verdicts.drop, {});
@@ -238,10 +251,6 @@ export class PacketLoop {
       const marked = verdictMark(layout, state, 0, packetMark);
       this.#answer(queued, verdicts.repeat, { ...payload, mark: marked });
       return;
-    }
-    if (encrypted) {
-      const passed = direction === 'out' ? queued.payloadBytes : whole ? payloadBytes(whole) : 0;
-      this.#options.counters.add(this.#slots.payload[direction], passed);
     }
     const cleared = clearedMark(layout, packetMark);
     this.#answer(
@@ -261,6 +270,8 @@ export class PacketLoop {
     const ifindex = peer === undefined || to === 'kernel' ? undefined : this.#interfaces.get(peer);
     const { senders, counters, log } = this.#options;
     const sender = senders[renewal];
+    // What came before it in the stream leaves before it.
+    if (to === 'network' && this.#current) this.#flush(this.#current.kind);
     const sent = sender.send(bytes, ifindex);
     counters.add(this.#slots.injected[to][sent ? 'sent' : 'failed']);
     if (!sent) log('debug', 'a packet of our own could not be sent', { to, errno: sender.lastErrno });
@@ -300,11 +311,22 @@ export class PacketLoop {
 
 /** What the rewriter hears of a packet's connection. */
 function markOf(layout: MarkLayout, kind: QueueKind, packetMark: number): ConnectionMark {
+  if (kind === 'super_segment') return 'superSegment';
   if (kind === 'data') return queuedState(layout, packetMark);
   return askedBefore(layout, packetMark) ? 'offered' : 'none';
 }
 
+/** By the two bits of a descriptor's flags. */
+const OFFLOADS: readonly Offload[] = [false, true].flatMap((superSegment) =>
+  [false, true].map((checksumLater) => ({ superSegment, checksumLater })),
+);
+
+function offloadOf(flags: number): Offload {
+  return OFFLOADS[(flags & packetFlags.gso ? 2 : 0) + (flags & packetFlags.checksumNotReady ? 1 : 0)]!;
+}
+
 function stateFor(mark: ConnectionMark): DecidedState {
+  if (mark === 'superSegment') return ConnectionState.superSegment;
   if (mark === 'tcpcrypt') return ConnectionState.tcpcrypt;
   return mark === 'plain' ? ConnectionState.plain : ConnectionState.offered;
 }
@@ -323,6 +345,7 @@ function countersOf(counters: Counters) {
   return {
     setup: packets('setup'),
     data: packets('data'),
+    super_segment: packets('super_segment'),
     injected: { network: injected('network'), kernel: injected('kernel') },
     payload: { in: payload('in'), out: payload('out') },
     latency: counters.histogram(latency, bucketsOf(latency)),

@@ -35,6 +35,9 @@ export interface PacketThreadData {
 /** Packets that the kernel keeps for a queue; held ones count. */
 const SETUP_QUEUE_PACKETS = 8192;
 const DATA_QUEUE_PACKETS = 16_384;
+const SUPER_SEGMENT_QUEUE_PACKETS = 4096;
+/** Of 64 KiB each, what several connections' windows hold. Taken only while it is needed. */
+const SUPER_SEGMENT_BUFFER_BYTES = 64 << 20;
 /** Numbers that are not counted as they change are refreshed this often. */
 const IDLE_TURN_MS = 1000;
 /**
@@ -64,13 +67,24 @@ async function run(): Promise<void> {
   prepareSeries((name, labels) => counters.slot(name, labels));
   if (options.stateDir !== undefined) openStateDirectory(options.stateDir);
   // The queues first: whoever has bound them owns the state directory as well.
-  const common = { gso: false, maxLength: SETUP_QUEUE_PACKETS };
-  using setup = new Queue({ ...common, number: options.setupQueue, failOpen: !options.strict });
+  using setup = new Queue({
+    number: options.setupQueue,
+    gso: false,
+    failOpen: !options.strict,
+    maxLength: SETUP_QUEUE_PACKETS,
+  });
   using data = new Queue({
-    ...common,
     number: options.dataQueue,
+    gso: false,
     failOpen: false,
     maxLength: DATA_QUEUE_PACKETS,
+  });
+  using superSegment = new Queue({
+    number: options.superSegmentQueue,
+    gso: true,
+    failOpen: false,
+    maxLength: SUPER_SEGMENT_QUEUE_PACKETS,
+    receiveBufferBytes: SUPER_SEGMENT_BUFFER_BYTES,
   });
   const layout = markLayout(options.markMask, options.injectMark);
   using none = new RawSender({ mark: options.injectMark });
@@ -86,9 +100,9 @@ async function run(): Promise<void> {
     keyLog,
   });
   const stock = new KeyStock(systemRandom);
-  const queues = [setup, data];
+  const queues = [setup, data, superSegment];
   const loop = new PacketLoop({
-    queues: { setup, data },
+    queues: { setup, data, super_segment: superSegment },
     wait: (timeoutMs) => Queue.wait(queues, timeoutMs),
     senders: { none, offered, tcpcrypt },
     prepare: () => stock.replenish(),
