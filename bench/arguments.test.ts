@@ -8,7 +8,7 @@ const parse = (...args: string[]) => parseArguments(args, known, () => 77);
 test('defaults: every row, three rounds of two seconds, a new seed', () => {
   assert.deepEqual(parse(), {
     ...{ help: false, list: false, quick: false, profile: false, docs: false },
-    ...{ rows: known, rounds: 3, seconds: 2, seed: 77, json: undefined },
+    ...{ rows: known, rounds: 3, seconds: 2, mtu: 1500, seed: 77, json: undefined },
   });
 });
 
@@ -28,8 +28,24 @@ test('--profile is about tcpcrypt alone', () => {
 });
 
 test('numbers and files', () => {
-  const args = parse('--rounds=5', '--seconds', '10', '--seed', '4294967295', '--json', 'out.json');
-  assert.partialDeepStrictEqual(args, { rounds: 5, seconds: 10, seed: 0xffffffff, json: 'out.json' });
+  const args = parse(
+    '--rounds=5',
+    '--seconds',
+    '10',
+    '--seed',
+    '4294967295',
+    '--mtu',
+    '9000',
+    '--json',
+    'out.json',
+  );
+  assert.partialDeepStrictEqual(args, {
+    rounds: 5,
+    seconds: 10,
+    seed: 0xffffffff,
+    mtu: 9000,
+    json: 'out.json',
+  });
 });
 
 test('what is wrong is refused with its name', () => {
@@ -39,6 +55,7 @@ test('what is wrong is refused with its name', () => {
     [['--rounds', '0'], /--rounds takes a whole number from 1 to 100, not '0'/],
     [['--rounds', '1e1'], /--rounds/],
     [['--seconds', '1.5'], /--seconds/],
+    [['--mtu', '576'], /--mtu takes a whole number from 1280/],
     [['--seed=-1'], /--seed/],
     [['--seed', '4294967296'], /--seed/],
     [['--fast'], /--fast/],

@@ -12,6 +12,8 @@ export interface Arguments {
   readonly rows: readonly string[];
   readonly rounds: number;
   readonly seconds: number;
+  /** Of the cable, bytes. */
+  readonly mtu: number;
   readonly seed: number;
   readonly json: string | undefined;
 }
@@ -23,6 +25,7 @@ Measures tcpcrypt, plain TCP, TLS proxies, userspace tunnels and the floors in o
   --only ROW,...   these rows and plain (--list names them)
   --rounds N       rounds, of which the median counts; default 3
   --seconds N      length of each transfer; default 2
+  --mtu N          of the cable; default 1500
   --seed N         of the order of the rows; default: a new one, which is printed
   --quick          one round of about a second each: shows that it works, measures nothing
   --profile        instead of the table, where tcpcrypt's time goes (rows of tcpcrypt only; default tcpcrypt)
@@ -50,6 +53,7 @@ export function parseArguments(
     rows: selectRows(values.only, known, profile),
     rounds: wholeNumber('rounds', values.rounds, 1, 100) ?? (quick ? 1 : 3),
     seconds: wholeNumber('seconds', values.seconds, 1, 600) ?? (quick ? 1 : 2),
+    mtu: wholeNumber('mtu', values.mtu, 1280, 65_000) ?? 1500,
     seed: wholeNumber('seed', values.seed, 0, 0xffffffff) ?? newSeed(),
     json: values.json,
   };
@@ -64,7 +68,7 @@ function parse(args: readonly string[]) {
       args: [...args],
       options: {
         ...{ quick: flag, profile: flag, docs: flag, list: flag, help: flag },
-        ...{ only: text, rounds: text, seconds: text, seed: text, json: text },
+        ...{ only: text, rounds: text, seconds: text, seed: text, mtu: text, json: text },
       },
     }).values;
   } catch (error) {

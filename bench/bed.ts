@@ -23,21 +23,30 @@ const fileLimit =
 /** Connections held at once at most: ten thousand, or what the limit of open files lets a proxy have. */
 export const MOST_CONNECTIONS = Math.min(10_000, Math.floor((fileLimit - PROXY_FILES) / 2));
 
+export interface BedOptions {
+  readonly cgroup: Cgroup;
+  readonly folder: string;
+  readonly mtu: number;
+}
+
 export class Bed implements Disposable {
   readonly client: Host;
   readonly server: Host;
   readonly cgroup: Cgroup;
   /** For configuration files, keys, sockets. */
   readonly folder: string;
+  /** Of the cable. */
+  readonly mtu: number;
   readonly #lab = new Lab();
 
-  constructor(cgroup: Cgroup, folder: string) {
+  constructor({ cgroup, folder, mtu }: BedOptions) {
     this.cgroup = cgroup;
     this.folder = folder;
+    this.mtu = mtu;
     try {
       this.client = this.#lab.host('client');
       this.server = this.#lab.host('server');
-      this.#lab.link(this.client, this.server);
+      this.#lab.link(this.client, this.server, { mtu });
       for (const host of [this.client, this.server]) {
         // Tens of thousands of short connections from one address within seconds.
         host.sysctl('net.ipv4.ip_local_port_range', '1024 65535');

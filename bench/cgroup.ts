@@ -6,6 +6,7 @@
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Unavailable } from './contender.ts';
 
 const PREFIX = 'tcpcrypt-bench-';
 
@@ -38,10 +39,11 @@ export class Cgroup implements Disposable {
   readonly #path: string;
   readonly #softirqs = softirqThreads();
 
-  /** Throws where the system has no cgroup v2, or does not let us make one. */
+  /** Throws `Unavailable` where the system has no cgroup v2. */
   constructor() {
     const root = mountPoint();
-    if (root === undefined) throw new Error('no cgroup v2 hierarchy is mounted, which CPU time is read from');
+    if (root === undefined)
+      throw new Unavailable('needs a mounted cgroup v2 hierarchy: CPU time is read from there');
     sweep(root);
     this.#path = join(root, `${PREFIX}${process.pid}`);
     mkdirSync(this.#path);

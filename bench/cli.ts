@@ -27,9 +27,9 @@ const root = new URL('../', import.meta.url).pathname;
 const say = (line: string): void => void process.stderr.write(`${line}\n`);
 
 process.exitCode = await main(process.argv.slice(2)).catch((error: Error) => {
-  const isOurs = error instanceof TcpcryptError;
-  say(isOurs ? `bench: ${error.code}: ${error.message}` : `bench: ${error.stack ?? error}`);
-  return isOurs && error.code === 'ERR_TCPCRYPT_USAGE' ? 2 : 1;
+  if (error instanceof TcpcryptError) say(`bench: ${error.code}: ${error.message}`);
+  else say(`bench: ${error instanceof Unavailable ? error.message : (error.stack ?? error)}`);
+  return error instanceof TcpcryptError && error.code === 'ERR_TCPCRYPT_USAGE' ? 2 : 1;
 });
 
 async function main(args: readonly string[]): Promise<number> {
@@ -54,13 +54,24 @@ async function main(args: readonly string[]): Promise<number> {
 }
 
 async function compare(options: Arguments, rows: readonly Row[], cgroup: Cgroup, folder: string) {
-  const { rounds, seconds, seed, quick } = options;
+  const { rounds, seconds, seed, quick, mtu } = options;
   const cores = cpus().length;
   say(`==> ${rows.length} rows, ${rounds} rounds, transfers of ${seconds} s, seed ${seed}`);
-  const result = await runAll({ rows, rounds, seconds, seed, quick, cgroup, folder, cores, progress: say });
+  const result = await runAll({
+    rows,
+    rounds,
+    seconds,
+    seed,
+    quick,
+    mtu,
+    cgroup,
+    folder,
+    cores,
+    progress: say,
+  });
   const machine = { cores, kernel: release(), architecture: process.arch, node: process.version };
   const report = makeReport(result, {
-    ...{ machine, rounds, seconds, seed, quick, rows },
+    ...{ machine, rounds, seconds, seed, quick, mtu, rows },
     mostConnections: MOST_CONNECTIONS,
   });
   print(`\n${terminalTable(report)}\n`);
@@ -85,7 +96,7 @@ function print(text: string): number {
 
 function checkSystem(): void {
   if (process.platform !== 'linux')
-    throw new TcpcryptError('ERR_TCPCRYPT_USAGE', `needs Linux with netfilter; this is ${process.platform}`);
+    throw new Unavailable(`needs Linux with netfilter; this is ${process.platform}`);
   if (process.getuid?.() !== 0)
     throw new TcpcryptError('ERR_TCPCRYPT_NOT_ROOT', 'needs root: it makes network namespaces');
   if (spawnSync('unshare', ['--net', 'true']).status !== 0)
@@ -103,7 +114,7 @@ function checkNfqueue(): void {
 function install(rows: readonly Row[]): readonly Row[] {
   const parts = [...new Set(rows.flatMap(({ part }) => (part === undefined ? [] : [part])))];
   const done = spawnSync('sh', [join(root, 'scripts/setup-bench'), 'tools', ...parts], { stdio: 'inherit' });
-  if (done.status !== 0) throw new Error('the tools of the benchmark could not be made');
+  if (done.status !== 0) throw new Unavailable('its own tools could not be built: see above');
   return rows.map((row) => (row.part === undefined || isThere(row.part) ? row : unavailable(row, row.part)));
 }
 

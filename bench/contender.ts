@@ -16,7 +16,9 @@ export interface Running extends AsyncDisposable {
   to(service: Service): Destination;
   /** Its processes at each end; empty where the kernel does the work alone. */
   readonly pids: { readonly client: readonly number[]; readonly server: readonly number[] };
-  /** What the figures do not show and a reader must know, such as connections that were not encrypted. */
+  /** Where connections may turn out plain though they should not: how many did so far, of how many, and why. */
+  plainConnections?(): { readonly plain: number; readonly all: number; readonly why: string };
+  /** What the figures do not show and a reader must know. */
   remarks?(sessions: Sessions): readonly string[];
 }
 
@@ -36,5 +38,5 @@ export interface Row {
   start(bed: Bed, sessions: Sessions): Promise<Running>;
 }
 
-/** The row cannot be measured here, and that is no fault: a peer that could not be installed, a refused algorithm. */
+/** Something cannot be measured here, and that is no fault: no peer could be installed, an algorithm is not offered. */
 export class Unavailable extends Error {}

@@ -17,7 +17,11 @@ export interface Effort {
 const WARM_UP_SECONDS = 1;
 const QUICK_SECONDS = 0.5;
 const SETTLE_MS = 500;
+/** Ten thousand handshakes at some hundred a second. */
+const HOLD_LIMIT_MS = 120_000;
 const GB = 1e9;
+/** Share of connections that may be plain by the way: one whose handshake took too long on a busy machine. */
+const MOST_PLAIN = 0.01;
 
 type Take = (bed: Bed, running: Running, effort: Effort) => Promise<Values>;
 
@@ -89,33 +93,43 @@ function residentMb(pids: readonly number[]): number {
   }, 0);
 }
 
-/** The mean of both ends, each with so many connections open. An end that has no process does not count. */
-const memory: Take = async (bed, running, { quick }) => {
-  const ends = [running.pids.client, running.pids.server].filter((pids) => pids.length > 0);
-  const now = () => ends.reduce((sum, pids) => sum + residentMb(pids), 0) / ends.length;
+/** The mean of both ends. An end that has no process does not count. */
+function residentNow({ pids }: Running): number {
+  const ends = [pids.client, pids.server].filter((each) => each.length > 0);
+  return ends.reduce((sum, each) => sum + residentMb(each), 0) / ends.length;
+}
+
+/** Opens so many connections more, which stay open until the bed is gone; then resident memory. */
+async function residentWith(more: number, bed: Bed, running: Running): Promise<number> {
   const { address, port } = running.to('echo');
-  const more = async (count: number): Promise<number> => {
-    const child = bed.start(bed.client, join(BIN, 'load'), ['hold', address, String(port), String(count)], {
-      stdio: ['pipe', 'pipe', 'pipe'],
-    });
-    const output: Buffer[] = [];
-    child.stdout?.on('data', (chunk: Buffer) => output.push(chunk));
-    await saying(child, 'holding', 120_000);
-    const { failed, error } = JSON.parse(Buffer.concat(output).toString().replace('holding ', ''));
-    if (failed > 0) throw new Error(`${failed} of ${count} connections could not be held: ${error}`);
-    await sleep(SETTLE_MS);
-    return now();
-  };
+  const child = bed.start(bed.client, join(BIN, 'load'), ['hold', address, String(port), String(more)], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+  });
+  const output: Buffer[] = [];
+  child.stdout?.on('data', (chunk: Buffer) => output.push(chunk));
+  await saying(child, 'holding', HOLD_LIMIT_MS);
+  const { failed, error } = JSON.parse(Buffer.concat(output).toString().replace('holding ', ''));
+  if (failed > 0) throw new Error(`${failed} of ${more} connections could not be held: ${error}`);
   await sleep(SETTLE_MS);
-  const rss0 = now();
-  const rss1000 = await more(1000);
-  return quick ? { rss0, rss1000 } : { rss0, rss1000, rss10000: await more(MOST_CONNECTIONS - 1000) };
+  return residentNow(running);
+}
+
+const memory: Take = async (bed, running) => {
+  await sleep(SETTLE_MS);
+  const rss0 = residentNow(running);
+  return { rss0, rss1000: await residentWith(1000, bed, running) };
 };
+
+/** After `memory`, whose connections are still open. */
+const crowd: Take = async (bed, running) => ({
+  rss10000: await residentWith(MOST_CONNECTIONS - 1000, bed, running),
+});
 
 const takes: Readonly<Record<Measure, Take>> = {
   throughput,
   latency,
   memory,
+  crowd,
   new: async (bed, running, effort) => ({
     new1: await rate(bed, running, 1, effort),
     new32: await rate(bed, running, 32, effort),
@@ -126,7 +140,15 @@ const takes: Readonly<Record<Measure, Take>> = {
   }),
 };
 
-/** Takes the figures of one measure. The echo server runs meanwhile. */
+/**
+ * Takes the figures of one measure; the echo server runs meanwhile. Throws if connections that should have been
+ * encrypted were not: a figure of plain TCP in a row that says otherwise would be a lie.
+ */
 export async function take(bed: Bed, running: Running, measure: Measure, effort: Effort): Promise<Values> {
-  return takes[measure](bed, running, effort);
+  const before = running.plainConnections?.() ?? { plain: 0, all: 0, why: '' };
+  const values = await takes[measure](bed, running, effort);
+  const after = running.plainConnections?.() ?? before;
+  const [plain, all] = [after.plain - before.plain, after.all - before.all];
+  if (plain > MOST_PLAIN * all) throw new Error(`${plain} of ${all} connections were plain: ${after.why}`);
+  return values;
 }

@@ -5,21 +5,16 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { TcpcryptError } from '../errors/catalogue.ts';
-import { Bed, PORTS } from './bed.ts';
-import type { Cgroup } from './cgroup.ts';
+import { Bed, type BedOptions, PORTS } from './bed.ts';
 import type { Row, Running, Sessions } from './contender.ts';
 import { nodeOptions } from './contenders/tcpcrypt.ts';
 import { type CpuProfile, hasFile, type Share, selfTime } from './cpu-profile.ts';
 import type { Measure, Values } from './figures.ts';
-import { take } from './measures.ts';
+import { type Effort, take } from './measures.ts';
 import { type ThreadTime, threadTimes, usedBetween } from './threads.ts';
 
-export interface ProfileOptions {
+export interface ProfileOptions extends Effort, BedOptions {
   readonly rows: readonly Row[];
-  readonly cgroup: Cgroup;
-  readonly folder: string;
-  readonly seconds: number;
-  readonly quick: boolean;
   readonly say: (line: string) => void;
   readonly print: (text: string) => void;
 }
@@ -43,17 +38,17 @@ export async function profileRows(options: ProfileOptions): Promise<number> {
 }
 
 async function profileOne(row: Row, measure: Measure, options: ProfileOptions): Promise<void> {
-  const { cgroup, folder, seconds, quick, say, print } = options;
+  const { folder, seconds, say, print } = options;
   say(`==> ${row.name}: ${measure}, ${seconds} s`);
   const profiles = mkdtempSync(join(folder, 'profile-'));
   const sessions: Sessions = measure === 'new' ? 'new' : 'cached';
   nodeOptions.value = `--cpu-prof --cpu-prof-dir=${profiles} --cpu-prof-interval=${SAMPLE_EVERY_US}`;
   try {
-    using bed = new Bed(cgroup, folder);
+    using bed = new Bed(options);
     await bed.tool(bed.server, 'load', ['server', String(PORTS.echo)], 'listening');
     const running = await row.start(bed, sessions);
     const { pids } = running;
-    const observed = await observe(bed, running, measure, { seconds, quick });
+    const observed = await observe(bed, running, measure, options);
     const figures = Object.entries(observed.values).map(([name, value]) => `${name} ${value.toPrecision(4)}`);
     print(`\n${row.name}, ${measure}, with the profiler on: ${figures.join(', ')}\n`);
     for (const end of ['client', 'server'] as const) {
@@ -78,12 +73,7 @@ interface Observed {
 }
 
 /** Takes the figures, and ends the contender, which then writes its profiles. */
-async function observe(
-  bed: Bed,
-  running: Running,
-  measure: Measure,
-  effort: { readonly seconds: number; readonly quick: boolean },
-): Promise<Observed> {
+async function observe(bed: Bed, running: Running, measure: Measure, effort: Effort): Promise<Observed> {
   await using contender = running;
   const pids = [...contender.pids.client, ...contender.pids.server];
   const look = () => new Map(pids.map((pid) => [pid, threadTimes(pid)]));

@@ -23,7 +23,7 @@ const report = makeReport(
   },
   {
     machine: { cores: 2, kernel: '6.18.0', architecture: 'x64', node: 'v26' },
-    ...{ rounds: 3, seconds: 2, seed: 7, quick: false, mostConnections: 9900 },
+    ...{ rounds: 3, seconds: 2, seed: 7, mtu: 1500, quick: false, mostConnections: 9900 },
     rows: [
       { name: 'plain', group: 'plain', about: 'TCP' },
       { name: 'proxy', group: 'proxy', about: 'A & B' },
@@ -72,7 +72,10 @@ test('the notes tell what is missing and why', () => {
   assert.match(text, /gone: not measured: gone could not be installed/);
   assert.match(text, /broken: failed: new: it broke/);
   assert.match(text, /broken: only 3 of 9 resumed/);
-  assert.match(text, /3 rounds of 2 s, order by seed 7, 2 min; other programs used 2 % of the machine/);
+  assert.match(
+    text,
+    /3 rounds of 2 s, order by seed 7, MTU 1500, 2 min; other programs used 2 % of the machine/,
+  );
   assert.match(text, /9,900 connections instead of 10,000/);
   assert.doesNotMatch(text, /not idle|quick run/);
   assert.match(terminalTable({ ...report, othersShare: 0.3 }), /not idle/);

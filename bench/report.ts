@@ -29,6 +29,7 @@ export interface Report {
   readonly rounds: number;
   readonly seconds: number;
   readonly seed: number;
+  readonly mtu: number;
   readonly quick: boolean;
   readonly tookSeconds: number;
   /** Connections that `rss10000` was taken with: fewer than 10,000 where open files are limited. */
@@ -43,6 +44,7 @@ export interface Circumstances {
   readonly rounds: number;
   readonly seconds: number;
   readonly seed: number;
+  readonly mtu: number;
   readonly quick: boolean;
   readonly mostConnections: number;
   readonly rows: readonly { readonly name: string; readonly group: string; readonly about: string }[];
@@ -148,10 +150,10 @@ export function markdownTable(report: Report): string {
 
 /** What must be known to read the figures. */
 export function notes(report: Report): string[] {
-  const { machine, rounds, seconds, seed, quick, tookSeconds, othersShare, rows } = report;
+  const { machine, rounds, seconds, seed, mtu, quick, tookSeconds, othersShare, rows } = report;
   const said = [
     `${machine.cores} cores, ${machine.architecture}, Linux ${machine.kernel}, Node.js ${machine.node}`,
-    `${rounds} round${rounds === 1 ? '' : 's'} of ${seconds} s, order by seed ${seed}, ${Math.ceil(tookSeconds / 60)} min; other programs used ${(othersShare * 100).toFixed(0)} % of the machine`,
+    `${rounds} round${rounds === 1 ? '' : 's'} of ${seconds} s, order by seed ${seed}, MTU ${mtu}, ${Math.ceil(tookSeconds / 60)} min; other programs used ${(othersShare * 100).toFixed(0)} % of the machine`,
   ];
   if (quick) said.push('a quick run: it shows that everything works; the figures mean nothing');
   if (othersShare > 0.05) said.push('the machine was not idle: compare ratios, not values');

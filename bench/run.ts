@@ -1,17 +1,15 @@
 /** The run: every row in every round, in an order drawn anew for each round, so that no row has the machine's best moment. */
-import { Bed, PORTS } from './bed.ts';
-import { type Cgroup, machineBusySeconds } from './cgroup.ts';
+import { Bed, type BedOptions, PORTS } from './bed.ts';
+import { machineBusySeconds } from './cgroup.ts';
 import { type Row, type Sessions, Unavailable } from './contender.ts';
 import type { FigureName, Measure, Values } from './figures.ts';
 import { type Effort, take } from './measures.ts';
 import { randomFrom, shuffled } from './statistics.ts';
 
-export interface RunOptions extends Effort {
+export interface RunOptions extends Effort, BedOptions {
   readonly rows: readonly Row[];
   readonly rounds: number;
   readonly seed: number;
-  readonly folder: string;
-  readonly cgroup: Cgroup;
   readonly cores: number;
   /** Called with one line for people. */
   readonly progress: (line: string) => void;
@@ -39,11 +37,11 @@ export interface RunResult {
 const GROUPS: readonly { readonly sessions: Sessions; readonly measures: readonly Measure[] }[] = [
   { sessions: 'cached', measures: ['throughput', 'latency', 'cached'] },
   { sessions: 'new', measures: ['new'] },
-  { sessions: 'cached', measures: ['memory'] },
+  { sessions: 'cached', measures: ['memory', 'crowd'] },
 ];
 
 /** Memory hardly differs between rounds, and ten thousand handshakes take some contenders long. */
-const onceOnly: ReadonlySet<Measure> = new Set(['memory']);
+const onceOnly: ReadonlySet<Measure> = new Set(['memory', 'crowd']);
 
 export async function runAll(options: RunOptions): Promise<RunResult> {
   const { rows, rounds, progress, cgroup, cores } = options;
@@ -86,7 +84,10 @@ async function measureRow(row: Row, round: number, result: RowResult, options: R
   const all: Values = {};
   for (const { sessions, measures } of GROUPS) {
     const wanted = measures.filter(
-      (measure) => row.measures.includes(measure) && (round === 1 || !onceOnly.has(measure)),
+      (measure) =>
+        row.measures.includes(measure) &&
+        (round === 1 || !onceOnly.has(measure)) &&
+        !(options.quick && measure === 'crowd'),
     );
     if (wanted.length === 0) continue;
     try {
@@ -114,14 +115,14 @@ async function measureIn(
   measures: readonly Measure[],
   values: Values,
   result: RowResult,
-  { cgroup, folder, ...effort }: RunOptions,
+  options: RunOptions,
 ): Promise<void> {
-  using bed = new Bed(cgroup, folder);
+  using bed = new Bed(options);
   await bed.tool(bed.server, 'load', ['server', String(PORTS.echo)], 'listening');
   await using running = await row.start(bed, sessions);
   for (const measure of measures) {
     try {
-      Object.assign(values, await take(bed, running, measure, effort));
+      Object.assign(values, await take(bed, running, measure, options));
     } catch (error) {
       result.failures.push(`${measure}: ${firstLine(error)}`);
     }

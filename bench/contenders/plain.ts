@@ -1,14 +1,13 @@
 /** TCP as it is: what every other row is compared with. */
 import { PORTS } from '../bed.ts';
 import type { Row } from '../contender.ts';
-import { MEASURES } from '../figures.ts';
 
 export const plain: Row = {
   name: 'plain',
   group: 'plain',
   about: 'TCP, no encryption',
   // It needs no process, and knows no sessions.
-  measures: MEASURES.filter((measure) => measure !== 'cached' && measure !== 'memory'),
+  measures: ['throughput', 'new', 'latency'],
   async start(bed) {
     return {
       to: (service) => ({ address: bed.server.address4(), port: PORTS[service] }),

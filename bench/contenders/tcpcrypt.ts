@@ -59,20 +59,21 @@ async function insist(bed: Bed, atClient: Tcpcrypt, { suites, keyExchanges }: Al
       throw new Unavailable(`tcpcrypt does not offer ${wanted}: it took ${got}`);
 }
 
+const decided = (tcpcrypt: Tcpcrypt, labels: Record<string, string>): number =>
+  total(tcpcrypt.metrics(), 'tcpcrypt_connections_total', labels);
+
+function plainConnections(tcpcrypt: Tcpcrypt) {
+  const plain = decided(tcpcrypt, { outcome: 'plain' });
+  const why = Object.entries(tcpcrypt.fallbacks()).map(([reason, count]) => `${reason} ${count}`);
+  return { plain, all: decided(tcpcrypt, {}), why: why.join(', ') };
+}
+
 function remarks(tcpcrypt: Tcpcrypt, sessions: Sessions): string[] {
-  const samples = tcpcrypt.metrics();
-  const count = (labels: Record<string, string>) => total(samples, 'tcpcrypt_connections_total', labels);
-  const [encrypted, plain] = [count({ outcome: 'encrypted' }), count({ outcome: 'plain' })];
-  const cached = count({ outcome: 'encrypted', handshake: 'cached' });
-  const said: string[] = [];
-  if (plain > 0)
-    said.push(
-      `${plain} of ${plain + encrypted} connections were plain: ${JSON.stringify(tcpcrypt.fallbacks())}`,
-    );
+  if (sessions === 'new') return [];
+  const encrypted = decided(tcpcrypt, { outcome: 'encrypted' });
+  const cached = decided(tcpcrypt, { outcome: 'encrypted', handshake: 'cached' });
   // The first connections at once find nothing in the cache yet.
-  if (sessions === 'cached' && cached < 0.99 * encrypted)
-    said.push(`only ${cached} of ${encrypted} connections resumed a session`);
-  return said;
+  return cached < 0.99 * encrypted ? [`only ${cached} of ${encrypted} connections resumed a session`] : [];
 }
 
 async function start(bed: Bed, variant: Variant, sessions: Sessions): Promise<Running> {
@@ -93,7 +94,10 @@ async function start(bed: Bed, variant: Variant, sessions: Sessions): Promise<Ru
   return {
     to: (service) => ({ address: bed.server.address4(), port: PORTS[service] }),
     pids: { client: [running[0].pid], server: running.slice(1).map((each) => each.pid) },
-    remarks: (asked) => (where === 'client' ? [] : remarks(running[0], asked)),
+    ...(where !== 'client' && {
+      plainConnections: () => plainConnections(running[0]),
+      remarks: (asked: Sessions) => remarks(running[0], asked),
+    }),
     [Symbol.asyncDispose]: stop,
   };
 }

@@ -1,10 +1,10 @@
 /** Userspace WireGuard: wireguard-go and boringtun, each a tunnel with one peer between the two namespaces. */
-import { rmSync, writeFileSync } from 'node:fs';
+import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Host } from '../../test/kernel/support/namespaces.ts';
 import { ended, eventually } from '../../test/kernel/support/processes.ts';
 import { type Bed, BIN, PORTS } from '../bed.ts';
-import type { Part, Row, Running } from '../contender.ts';
+import { type Part, type Row, type Running, Unavailable } from '../contender.ts';
 import { MEASURES } from '../figures.ts';
 
 interface Tunnel {
@@ -16,8 +16,8 @@ interface Tunnel {
 /** Control sockets are files, and the two namespaces share the machine's: names differ. */
 const SOCKETS = '/var/run/wireguard';
 const LISTEN_PORT = 51820;
-/** A cable of 1500 less the outer headers, as wg-quick does it. */
-const TUNNEL_MTU = 1420;
+/** What the outer headers take of the cable's MTU, as wg-quick reckons. */
+const OVERHEAD_BYTES = 80;
 
 const tunnels: readonly Tunnel[] = [
   { part: 'wireguard-go', about: 'wireguard-go', args: (device) => ['--foreground', device] },
@@ -38,11 +38,12 @@ async function startEnd(bed: Bed, host: Host, tunnel: Tunnel, side: 'client' | '
   const publicKey = host.run('wg', ['pubkey'], { input: privateKey }).stdout.trim();
   const address = side === 'client' ? '10.88.0.1' : '10.88.0.2';
   host.ip('address', 'add', `${address}/24`, 'dev', device);
-  host.ip('link', 'set', device, 'mtu', String(TUNNEL_MTU), 'up');
+  host.ip('link', 'set', device, 'mtu', String(bed.mtu - OVERHEAD_BYTES), 'up');
   return { host, device, child, privateKey, publicKey, address };
 }
 
 async function startTunnel(bed: Bed, tunnel: Tunnel): Promise<Running> {
+  if (!existsSync('/dev/net/tun')) throw new Unavailable('/dev/net/tun is missing');
   const client = await startEnd(bed, bed.client, tunnel, 'client');
   const server = await startEnd(bed, bed.server, tunnel, 'server');
   for (const [own, peer] of [
