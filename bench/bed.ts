@@ -5,7 +5,7 @@
 import { type ChildProcess, execFileSync, type SpawnOptions } from 'node:child_process';
 import { join } from 'node:path';
 import { type Host, Lab } from '../test/kernel/support/namespaces.ts';
-import { saying } from '../test/kernel/support/processes.ts';
+import { saying, sleep } from '../test/kernel/support/processes.ts';
 import type { Cgroup } from './cgroup.ts';
 
 export const BIN = new URL('../.cache/bench/bin/', import.meta.url).pathname;
@@ -22,6 +22,8 @@ const fileLimit =
 
 /** Connections held at once at most: ten thousand, or what the limit of open files lets a proxy have. */
 export const MOST_CONNECTIONS = Math.min(10_000, Math.floor((fileLimit - PROXY_FILES) / 2));
+
+const START_LIMIT_MS = 20_000;
 
 export interface BedOptions {
   readonly cgroup: Cgroup;
@@ -72,6 +74,27 @@ export class Bed implements Disposable {
   async tool(host: Host, name: string, args: readonly string[], line: string): Promise<ChildProcess> {
     const child = this.start(host, join(BIN, name), args, { stdio: ['pipe', 'pipe', 'pipe'] });
     await saying(child, line);
+    return child;
+  }
+
+  /** Starts somebody else's program and waits until it is there; what it wrote on standard error goes into the failure. */
+  async program(
+    host: Host,
+    command: string,
+    args: readonly string[],
+    isThere: () => boolean,
+  ): Promise<ChildProcess> {
+    const child = this.start(host, command, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    let said = '';
+    child.stderr?.on('data', (chunk: Buffer) => {
+      said = (said + chunk).slice(-1000);
+    });
+    const until = performance.now() + START_LIMIT_MS;
+    while (!isThere()) {
+      if (child.exitCode !== null) throw new Error(`${command} ended: ${said.trim()}`);
+      if (performance.now() > until) throw new Error(`${command} did not start: ${said.trim()}`);
+      await sleep(50);
+    }
     return child;
   }
 

@@ -17,6 +17,7 @@ import { BIN, MOST_CONNECTIONS } from './bed.ts';
 import { Cgroup } from './cgroup.ts';
 import { chart } from './chart.ts';
 import { type Part, type Row, Unavailable } from './contender.ts';
+import { removeTunnelSockets } from './contenders/tunnels.ts';
 import { replaceResults } from './docs.ts';
 import { profileRows } from './profile.ts';
 import { makeReport, markdownTable, type Report, terminalTable } from './report.ts';
@@ -49,7 +50,7 @@ async function main(args: readonly string[]): Promise<number> {
     if (options.profile) return await profileRows({ ...options, rows, cgroup, folder, say, print });
     return await compare(options, rows, cgroup, folder);
   } finally {
-    rmSync(folder, { recursive: true, force: true });
+    removeFiles(folder);
   }
 }
 
@@ -131,13 +132,18 @@ function unavailable(row: Row, part: Part): Row {
   };
 }
 
+function removeFiles(folder: string): void {
+  rmSync(folder, { recursive: true, force: true });
+  removeTunnelSockets();
+}
+
 /** Before the handlers of `Lab`, which end this process. */
 function cleanUpOnSignals(cgroup: Cgroup, folder: string): void {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.once(signal, () => {
       say('bench: interrupted; cleaning up');
       cgroup[Symbol.dispose]();
-      rmSync(folder, { recursive: true, force: true });
+      removeFiles(folder);
     });
   }
 }

@@ -7,7 +7,7 @@ import type { ChildProcess } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Host } from '../../test/kernel/support/namespaces.ts';
-import { ended, eventually } from '../../test/kernel/support/processes.ts';
+import { ended } from '../../test/kernel/support/processes.ts';
 import { type Bed, MOST_CONNECTIONS, PORTS, SERVICES, type Service } from '../bed.ts';
 import { type Certificates, makeCertificates } from '../certificates.ts';
 import type { Part, Row, Running, Sessions } from '../contender.ts';
@@ -95,20 +95,12 @@ const forwarder: Proxy = {
   },
 };
 
-async function startEnd(bed: Bed, host: Host, proxy: Proxy, end: End): Promise<ChildProcess> {
+function startEnd(bed: Bed, host: Host, proxy: Proxy, end: End): Promise<ChildProcess> {
   const [command, ...args] = proxy.command(end);
-  const child = bed.start(host, command, args, { stdio: ['ignore', 'ignore', 'pipe'] });
-  let said = '';
-  child.stderr?.on('data', (chunk: Buffer) => {
-    said = (said + chunk).slice(-2000);
-  });
-  const listens = (): boolean => {
-    if (child.exitCode !== null) throw new Error(`${command} ended: ${said.trim()}`);
+  return bed.program(host, command, args, () => {
     const listening = host.run('ss', ['-Hltn']).stdout;
     return end.routes.every(({ from }) => listening.includes(`${from} `));
-  };
-  await eventually(listens, `${proxy.name} listens at the ${end.side}`, 10_000);
-  return child;
+  });
 }
 
 async function startPair(bed: Bed, proxy: Proxy, sessions: Sessions): Promise<Running> {

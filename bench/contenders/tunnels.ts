@@ -2,10 +2,21 @@
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Host } from '../../test/kernel/support/namespaces.ts';
-import { ended, eventually } from '../../test/kernel/support/processes.ts';
+import { ended } from '../../test/kernel/support/processes.ts';
 import { type Bed, BIN, PORTS } from '../bed.ts';
 import { type Part, type Row, type Running, Unavailable } from '../contender.ts';
 import { MEASURES } from '../figures.ts';
+
+/** Control sockets are files, and the two namespaces share the machine's: names differ, between runs as well. */
+const SOCKETS = '/var/run/wireguard';
+const sides = ['client', 'server'] as const;
+type Side = (typeof sides)[number];
+const deviceOf = (side: Side): string => `tcb${side[0]}${process.pid}`;
+
+/** Removes the control sockets of this process's tunnels; a program that was killed leaves its own. */
+export function removeTunnelSockets(): void {
+  for (const side of sides) rmSync(join(SOCKETS, `${deviceOf(side)}.sock`), { force: true });
+}
 
 interface Tunnel {
   readonly part: Part;
@@ -13,8 +24,6 @@ interface Tunnel {
   readonly args: (device: string) => readonly string[];
 }
 
-/** Control sockets are files, and the two namespaces share the machine's: names differ. */
-const SOCKETS = '/var/run/wireguard';
 const LISTEN_PORT = 51820;
 /** What the outer headers take of the cable's MTU, as wg-quick reckons. */
 const OVERHEAD_BYTES = 80;
@@ -29,11 +38,10 @@ const tunnels: readonly Tunnel[] = [
 ];
 
 /** One end: the program, its device with an address, and its key pair. */
-async function startEnd(bed: Bed, host: Host, tunnel: Tunnel, side: 'client' | 'server') {
-  const device = `tcb${side[0]}${process.pid}`;
-  const child = bed.start(host, join(BIN, tunnel.part), tunnel.args(device), { stdio: 'ignore' });
-  const up = () => host.run('wg', ['show', device], { allowFailure: true }).status === 0;
-  await eventually(up, `${tunnel.part} answers at the ${side}`, 10_000);
+async function startEnd(bed: Bed, host: Host, tunnel: Tunnel, side: Side) {
+  const device = deviceOf(side);
+  const answers = () => host.run('wg', ['show', device], { allowFailure: true }).status === 0;
+  const child = await bed.program(host, join(BIN, tunnel.part), tunnel.args(device), answers);
   const privateKey = host.run('wg', ['genkey']).stdout.trim();
   const publicKey = host.run('wg', ['pubkey'], { input: privateKey }).stdout.trim();
   const address = side === 'client' ? '10.88.0.1' : '10.88.0.2';
@@ -64,10 +72,8 @@ async function startTunnel(bed: Bed, tunnel: Tunnel): Promise<Running> {
     to: (service) => ({ address: server.address, port: PORTS[service] }),
     pids: { client: [client.child.pid!], server: [server.child.pid!] },
     async [Symbol.asyncDispose]() {
-      for (const { child, device } of [client, server]) {
-        await ended(child, 'SIGTERM', 2000);
-        rmSync(join(SOCKETS, `${device}.sock`), { force: true });
-      }
+      await Promise.all([client, server].map(({ child }) => ended(child, 'SIGTERM', 2000)));
+      removeTunnelSockets();
     },
   };
 }
