@@ -26,6 +26,7 @@ import { runAll } from './run.ts';
 
 const root = new URL('../', import.meta.url).pathname;
 const say = (line: string): void => void process.stderr.write(`${line}\n`);
+let cgroup: Cgroup | undefined;
 
 process.exitCode = await main(process.argv.slice(2)).catch((error: Error) => {
   if (error instanceof TcpcryptError) say(`bench: ${error.code}: ${error.message}`);
@@ -40,18 +41,14 @@ async function main(args: readonly string[]): Promise<number> {
   if (options.list) return print(ROWS.map(({ name, about }) => `${name.padEnd(36)}${about}\n`).join(''));
   checkSystem();
   const folder = mkdtempSync(join(tmpdir(), 'tcpcrypt-bench-'));
+  cleanUpAtEnd(folder);
   // Whatever makes temporary files in this process makes them in there, and they go with it.
   process.env['TMPDIR'] = folder;
-  using cgroup = new Cgroup();
-  cleanUpOnSignals(cgroup, folder);
-  try {
-    checkNfqueue();
-    const rows = install(ROWS.filter((row) => options.rows.includes(row.name)));
-    if (options.profile) return await profileRows({ ...options, rows, cgroup, folder, say, print });
-    return await compare(options, rows, cgroup, folder);
-  } finally {
-    removeFiles(folder);
-  }
+  cgroup = new Cgroup();
+  checkNfqueue();
+  const rows = install(ROWS.filter((row) => options.rows.includes(row.name)));
+  if (options.profile) return profileRows({ ...options, rows, cgroup, folder, say, print });
+  return compare(options, rows, cgroup, folder);
 }
 
 async function compare(options: Arguments, rows: readonly Row[], cgroup: Cgroup, folder: string) {
@@ -132,18 +129,18 @@ function unavailable(row: Row, part: Part): Row {
   };
 }
 
-function removeFiles(folder: string): void {
-  rmSync(folder, { recursive: true, force: true });
-  removeTunnelSockets();
-}
-
-/** Before the handlers of `Lab`, which end this process. */
-function cleanUpOnSignals(cgroup: Cgroup, folder: string): void {
+/** However this process ends. At signals before the handlers of `Lab`, which end it. */
+function cleanUpAtEnd(folder: string): void {
+  const cleanUp = (): void => {
+    cgroup?.[Symbol.dispose]();
+    removeTunnelSockets();
+    rmSync(folder, { recursive: true, force: true });
+  };
+  process.once('exit', cleanUp);
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.once(signal, () => {
       say('bench: interrupted; cleaning up');
-      cgroup[Symbol.dispose]();
-      removeFiles(folder);
+      cleanUp();
     });
   }
 }
