@@ -18,6 +18,7 @@ export interface TcpcryptOptions {
   readonly checkpoint?: boolean;
   readonly keyLog?: string;
   readonly args?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** One host's rewriter. Its files are on /tmp or, with `checkpoint`, on the memory-backed /dev/shm. */
@@ -49,7 +50,7 @@ export class Tcpcrypt implements AsyncDisposable {
 
   /** Starts the process; resolves when it handles packets. */
   async start(): Promise<this> {
-    const { policy, checkpoint, keyLog, args = [] } = this.#options;
+    const { policy, checkpoint, keyLog, args = [], env = {} } = this.#options;
     const child = this.host.spawn(
       launcher,
       [
@@ -60,7 +61,7 @@ export class Tcpcrypt implements AsyncDisposable {
       ],
       {
         stdio: ['ignore', 'pipe', 'pipe'],
-        env: { ...process.env, ...(keyLog ? { TCPCRYPT_KEYLOGFILE: keyLog } : {}) },
+        env: { ...process.env, ...(keyLog ? { TCPCRYPT_KEYLOGFILE: keyLog } : {}), ...env },
       },
     );
     this.#child = child;
