@@ -21,6 +21,13 @@ export const catalogue = {
   ERR_TCPCRYPT_CONNECTION_UNKNOWN: 'There is no such connection.',
   ERR_TCPCRYPT_NOT_ENCRYPTED: 'The connection is not encrypted, so it has no session ID.',
   ERR_TCPCRYPT_BAD_REQUEST: 'The request is not one that the API knows, or its arguments are wrong.',
+  ERR_TCPCRYPT_NOT_INJECTED: 'The namespace enforces tcpcrypt and the pod has no sidecar.',
+  ERR_TCPCRYPT_CONFIG_INVALID: "The operator's configuration file is wrong; the operator does not start.",
+  ERR_TCPCRYPT_CERTIFICATE: 'The certificate of the webhook cannot be used; the one in force stays.',
+  ERR_TCPCRYPT_KUBERNETES: 'The Kubernetes API server cannot be asked, or refused; it is tried again.',
+  ERR_TCPCRYPT_SELF_TEST: 'The connection of the self-test is not encrypted.',
+  ERR_TCPCRYPT_NAMESPACE: 'The network namespace of a container cannot be used.',
+  ERR_TCPCRYPT_OTHER_MESH: "The pod's connections are another mesh's; it is left alone.",
   ERR_TCPCRYPT_INTERNAL: 'A bug in tcpcrypt.',
 } as const;
 

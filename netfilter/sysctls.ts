@@ -3,9 +3,14 @@
  * returned, for whoever keeps it until `restoreSettings`; /proc/sys must be writable (in a pod it is not: the CNI
  * plugin's part).
  */
+import { accessSync, constants } from 'node:fs';
 import { runIn, type Where } from './iptables.ts';
 
-const DIRECTORY = '/proc/sys/net/netfilter';
+/**
+ * In a container /proc/sys is read-only, but one that sees the node's processes finds the node's own mount of it. Which
+ * namespace's settings stand there depends on who looks, not on the mount.
+ */
+const DIRECTORIES = ['/proc/sys/net/netfilter', '/proc/1/root/proc/sys/net/netfilter'];
 
 /**
  * Three weeks. A timeout is kept as 32 bits of jiffies of which the top one is a sign, and a thousand jiffies a second
@@ -119,8 +124,20 @@ function defaults(): Record<string, number> {
   return Object.fromEntries(Object.entries(conntrackSettings).map(([name, { kernel }]) => [name, kernel]));
 }
 
+function directory(): string {
+  const writable = DIRECTORIES.find((path) => {
+    try {
+      accessSync(`${path}/nf_conntrack_tcp_be_liberal`, constants.W_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+  return writable ?? DIRECTORIES[0]!;
+}
+
 async function readConntrack(where: Where, names: readonly string[]): Promise<Record<string, number>> {
-  const files = names.map((name) => `${DIRECTORY}/${name}`);
+  const files = names.map((name) => `${directory()}/${name}`);
   const { stdout } = await runIn(where, 'grep', ['-H', '', ...files]);
   const lines = stdout.split('\n').map((line) => /([a-z_]+):(\d+)$/.exec(line));
   return Object.fromEntries(
@@ -134,7 +151,7 @@ async function writeConntrack(
   value: number,
   refused: string[],
 ): Promise<boolean> {
-  const { status, stderr } = await runIn(where, 'tee', [`${DIRECTORY}/${name}`], `${value}\n`);
+  const { status, stderr } = await runIn(where, 'tee', [`${directory()}/${name}`], `${value}\n`);
   if (status !== 0) refused.push(`${name}: ${stderr.trim()}`);
   return status === 0;
 }

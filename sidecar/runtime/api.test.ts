@@ -6,12 +6,12 @@ import { createConnection } from 'node:net';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { catalogue, TcpcryptError } from '../../errors/catalogue.ts';
+import { listenOnPath } from '../../observability/unix-socket.ts';
 import type { ConnectionInfo } from '../rewriter/types.ts';
 import { type Backend, createApi } from './api.ts';
 import { apiGet } from './api-client.ts';
 import { monotonicMs } from './clock.ts';
 import { encrypted, plain, temporaryDirectory } from './testing.ts';
-import { listenOnPath } from './unix-socket.ts';
 
 /** The process behind the API, with what was asked of it. */
 class FakeBackend implements Backend {

@@ -7,10 +7,17 @@
 import { once } from 'node:events';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { TcpcryptError } from '../../errors/catalogue.ts';
+import {
+  createLimitedServer,
+  HttpProblem,
+  readBody,
+  send,
+  sendJson,
+  targetOf,
+} from '../../observability/http.ts';
 import type { AppSupport, ConnectionInfo } from '../rewriter/types.ts';
 import { dateOf } from './clock.ts';
 import { parseEndpoint } from './endpoint.ts';
-import { createLimitedServer, HttpProblem, readBody, send, sendJson, targetOf } from './http.ts';
 
 export interface Backend {
   connections(ends?: { local?: string; remote?: string }): AsyncIterable<readonly ConnectionInfo[]>;

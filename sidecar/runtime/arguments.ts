@@ -3,9 +3,9 @@ import { type ParseArgsOptionsConfig, parseArgs } from 'node:util';
 import { TcpcryptError } from '../../errors/catalogue.ts';
 import { markLayout } from '../../netfilter/marks.ts';
 import type { PortRange, RuleOptions } from '../../netfilter/rules.ts';
+import { type LogLevel, logLevels } from '../../observability/log.ts';
+import type { ListenAddress } from '../../observability/metrics-server.ts';
 import { type Command, type CommandName, commands, generalHelp, helpFor } from './commands.ts';
-import { type LogLevel, logLevels } from './log.ts';
-import type { ListenAddress } from './metrics-server.ts';
 import { parseBlocks } from './peers.ts';
 
 export interface RunOptions {

@@ -26,8 +26,8 @@ import {
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { TcpcryptError } from '../../errors/catalogue.ts';
+import { makeDirectory } from '../../observability/directories.ts';
 import type { CheckpointStore } from '../rewriter/types.ts';
-import { makeDirectory } from './directories.ts';
 
 const magic = Buffer.from('tcpcrypt');
 const FORMAT_VERSION = 1;

@@ -5,11 +5,11 @@
  */
 import { setTimeout } from 'node:timers/promises';
 import { TcpcryptError } from '../../errors/catalogue.ts';
+import { createLogger, type LogLevel } from '../../observability/log.ts';
 import type { ApiConnection } from './api.ts';
 import { apiGet } from './api-client.ts';
 import { type Invocation, parseArguments } from './arguments.ts';
 import { connectionsTable } from './connections-table.ts';
-import { createLogger, type LogLevel } from './log.ts';
 import { version } from './version.ts';
 
 const WATCH_MS = 1000;

@@ -3,7 +3,7 @@
  * read, `--help` is written, and which `docs/commands.md` mirrors (a test keeps the two alike).
  */
 import { DEFAULT_INJECT_MARK, DEFAULT_MASK, hexMark } from '../../netfilter/marks.ts';
-import { logLevels } from './log.ts';
+import { logLevels } from '../../observability/log.ts';
 
 export interface OptionDeclaration {
   readonly type: 'string' | 'boolean';

@@ -10,8 +10,8 @@ import { assertSame, install, remove, verify } from '../../netfilter/namespace.t
 import type { RuleOptions } from '../../netfilter/rules.ts';
 import { surroundings } from '../../netfilter/surroundings.ts';
 import { applySettings, type PreviousSettings, restoreSettings } from '../../netfilter/sysctls.ts';
-import { makeDirectory } from './directories.ts';
-import type { Logger } from './log.ts';
+import { makeDirectory } from '../../observability/directories.ts';
+import type { Logger } from '../../observability/log.ts';
 
 const RECORD_FOLDER = '/run/tcpcrypt';
 

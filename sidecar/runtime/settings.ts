@@ -6,12 +6,12 @@
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type ErrorCode, TcpcryptError } from '../../errors/catalogue.ts';
+import { errorFields, type Logger } from '../../observability/log.ts';
 import { type PolicyDocument, parsePolicy } from '../../policy/document.ts';
 import { policyGeneration } from '../../policy/evaluate.ts';
 import { parseKeys, trustKeyId } from '../../policy/keys.ts';
 import { watchFile } from '../../policy/watch.ts';
 import type { TrustKey } from '../protocol/types.ts';
-import { errorFields, type Logger } from './log.ts';
 import type { Metrics } from './metrics.ts';
 
 type What = 'policy' | 'keys';

@@ -3,8 +3,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
+import { createLogger, type Logger } from '../../observability/log.ts';
 import type { ConnectionInfo } from '../rewriter/types.ts';
-import { createLogger, type Logger } from './log.ts';
 
 export function temporaryDirectory(t: TestContext, parent = tmpdir()): string {
   const path = mkdtempSync(join(parent, 'tcpcrypt-'));

@@ -1,9 +1,10 @@
 /**
- * What both HTTP servers share, the API's and the metrics': limits that keep a careless or hostile client from
+ * What the HTTP servers share (the API's, the metrics', the webhook's): limits that keep a careless or hostile client from
  * costing more than its own connection, and problem documents (RFC 9457) for every error.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { catalogue, type ErrorCode, TcpcryptError } from '../../errors/catalogue.ts';
+import { createServer as createTlsServer, type ServerOptions } from 'node:https';
+import { catalogue, type ErrorCode, TcpcryptError } from '../errors/catalogue.ts';
 
 const MAX_HEADER_BYTES = 8192;
 const HEADERS_TIMEOUT_MS = 5000;
@@ -37,21 +38,23 @@ export function createLimitedServer(
   handler: Handler,
   maxClients: number,
   failed: (error: unknown) => void,
+  { tls, keepAliveTimeoutMs }: { tls?: ServerOptions; keepAliveTimeoutMs?: number } = {},
 ): Server {
   const limits = {
     maxHeaderSize: MAX_HEADER_BYTES,
     headersTimeout: HEADERS_TIMEOUT_MS,
     requestTimeout: REQUEST_TIMEOUT_MS,
-    keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+    keepAliveTimeout: keepAliveTimeoutMs ?? KEEP_ALIVE_TIMEOUT_MS,
     connectionsCheckingInterval: HEADERS_TIMEOUT_MS,
   };
-  const server = createServer(limits, (request, response) => {
+  const answer = (request: IncomingMessage, response: ServerResponse): void => {
     handler(request, response).catch((error: unknown) => {
       if (!(error instanceof TcpcryptError)) failed(error);
       if (response.headersSent) response.destroy();
       else sendProblem(response, error);
     });
-  });
+  };
+  const server = tls ? createTlsServer({ ...limits, ...tls }, answer) : createServer(limits, answer);
   server.maxConnections = maxClients;
   server.setTimeout(IDLE_TIMEOUT_MS);
   server.unref();

@@ -1,11 +1,15 @@
 /**
+ * What every process here shows of itself: the log (this file), metrics and health (metrics-server.ts), and the limits
+ * and error documents of its HTTP servers (http.ts). Shared by the data plane, the node agent and the operator; imports
+ * only `errors/`.
+ *
  * The one logger: JSON lines on standard error, pretty on a terminal. Written synchronously, so that the last
- * line before an exit is never lost; only the main thread logs, the packet thread sends it what to say.
+ * line before an exit is never lost; only the main thread of a process logs.
  * No secret is ever given to it: keys and session secrets have no field here.
  */
 import { isatty } from 'node:tty';
 import { type Logger, pino, stdTimeFunctions } from 'pino';
-import { TcpcryptError } from '../../errors/catalogue.ts';
+import { TcpcryptError } from '../errors/catalogue.ts';
 
 export type { Logger };
 

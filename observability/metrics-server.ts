@@ -1,4 +1,4 @@
-/** The metrics' port: `/metrics`, `/healthz` (packets are handled) and `/readyz` (and new connections are taken). */
+/** The metrics' port: `/metrics`, `/healthz` (the part does its work) and `/readyz` (and takes new work). */
 import { once } from 'node:events';
 import type { Server } from 'node:http';
 import { createLimitedServer, HttpProblem, send, targetOf } from './http.ts';
@@ -34,7 +34,7 @@ export function createMetricsServer(source: MetricsSource, failed: (error: unkno
           throw new HttpProblem(404, `there is no ${path}`);
       }
       function state(good: boolean): void {
-        if (!good) throw new HttpProblem(503, 'packets are not handled');
+        if (!good) throw new HttpProblem(503, 'not now; see the log');
         send(response, 200, 'text/plain', 'ok\n');
       }
     },

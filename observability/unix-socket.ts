@@ -4,7 +4,7 @@ import { chmodSync, lstatSync, unlinkSync } from 'node:fs';
 import type { Server } from 'node:net';
 import { createConnection } from 'node:net';
 import { dirname } from 'node:path';
-import { TcpcryptError } from '../../errors/catalogue.ts';
+import { TcpcryptError } from '../errors/catalogue.ts';
 import { makeDirectory } from './directories.ts';
 
 /** Makes the folder if need be. Throws ERR_TCPCRYPT_USAGE if another process serves the path, or it cannot be had. */

@@ -1,0 +1,212 @@
+/** The agent's command line: what it knows, in one table from which arguments are read and help is written. */
+import { parseArgs } from 'node:util';
+import { TcpcryptError } from '../../errors/catalogue.ts';
+import { VARIANTS, type Variant } from '../../netfilter/iptables.ts';
+import { type LogLevel, logLevels } from '../../observability/log.ts';
+import type { ListenAddress } from '../../observability/metrics-server.ts';
+
+export interface RunOptions {
+  readonly nodeName: string;
+  readonly namespace: string;
+  readonly daemonSet: string;
+  readonly kubeconfig: string | undefined;
+  readonly socket: string;
+  readonly stateDir: string;
+  readonly kubeletDir: string;
+  /** Undefined: nothing is installed. */
+  readonly cni: { readonly binDir: string; readonly confDir: string } | undefined;
+  readonly agentUnavailable: 'Fail' | 'Skip';
+  readonly exemptNamespaces: readonly string[];
+  /** Undefined: where the image or the tree has it. */
+  readonly executable: string | undefined;
+  readonly variant: Variant | undefined;
+  readonly metricsListen: ListenAddress | undefined;
+  readonly keepMs: number;
+  readonly collectMs: number;
+}
+
+export type Invocation =
+  | { readonly kind: 'print'; readonly text: string }
+  | { readonly kind: 'version' }
+  | { readonly kind: 'run'; readonly logLevel: LogLevel; readonly options: RunOptions };
+
+interface Option {
+  readonly type: 'string' | 'boolean';
+  readonly value?: string;
+  readonly default?: string;
+  readonly multiple?: true;
+  readonly help: string;
+}
+
+export const options = {
+  'node-name': { type: 'string', value: 'NAME', help: 'this node (default $NODE_NAME)' },
+  namespace: { type: 'string', value: 'NAME', help: "the release's namespace (default $POD_NAMESPACE)" },
+  daemonset: {
+    type: 'string',
+    value: 'NAME',
+    default: '',
+    help: 'our own; when it is gone at the end, the plugin is uninstalled',
+  },
+  kubeconfig: {
+    type: 'string',
+    value: 'FILE',
+    help: 'how to reach the API server (default: the service account)',
+  },
+  socket: {
+    type: 'string',
+    value: 'PATH',
+    default: '/run/tcpcrypt-node/agent.sock',
+    help: 'where the plugin asks; the same path on the node and here',
+  },
+  'state-dir': {
+    type: 'string',
+    value: 'DIR',
+    default: '/run/tcpcrypt-node',
+    help: "what was done to which pod; on the node's /run",
+  },
+  'kubelet-dir': {
+    type: 'string',
+    value: 'DIR',
+    default: '/var/lib/kubelet',
+    help: "the kubelet's root folder",
+  },
+  'cni-bin-dir': { type: 'string', value: 'DIR', default: '/opt/cni/bin', help: "the runtime's plugins" },
+  'cni-conf-dir': {
+    type: 'string',
+    value: 'DIR',
+    default: '/etc/cni/net.d',
+    help: "the runtime's configurations",
+  },
+  'no-cni': { type: 'boolean', help: 'installs nothing: pods get their rules when they are seen' },
+  'agent-unavailable': {
+    type: 'string',
+    value: 'Skip|Fail',
+    default: 'Skip',
+    help: 'what becomes of new pods while no agent answers',
+  },
+  'exempt-namespace': {
+    type: 'string',
+    value: 'NAME',
+    multiple: true,
+    help: 'one that Fail spares, besides kube-system and our own; may be repeated',
+  },
+  executable: {
+    type: 'string',
+    value: 'FILE',
+    help: 'the static executable to install (default: the one of the image)',
+  },
+  iptables: { type: 'string', value: 'nft|legacy|auto', default: 'auto', help: 'which variant to use' },
+  'metrics-listen': {
+    type: 'string',
+    value: 'ADDR:PORT',
+    default: '[::]:19091',
+    help: '/metrics, /healthz, /readyz; none turns it off',
+  },
+  'keep-interval': {
+    type: 'string',
+    value: 'SECONDS',
+    default: '60',
+    help: 'how often the rules of every pod are looked at',
+  },
+  'collect-interval': {
+    type: 'string',
+    value: 'SECONDS',
+    default: '10',
+    help: 'how often the sidecars are asked what they counted',
+  },
+  'log-level': {
+    type: 'string',
+    value: 'LEVEL',
+    default: 'info',
+    help: `${logLevels.join(', ')}; JSON lines on standard error, pretty on a terminal`,
+  },
+  help: { type: 'boolean', help: 'says this' },
+  version: { type: 'boolean', help: 'prints the version' },
+} as const satisfies Record<string, Option>;
+
+/** Throws ERR_TCPCRYPT_USAGE. */
+export function parseCommand(args: readonly string[], environment: NodeJS.ProcessEnv): Invocation {
+  const { values, positionals } = parse(args);
+  if (values.help) return { kind: 'print', text: help() };
+  if (values.version) return { kind: 'version' };
+  if (positionals.join(' ') !== 'run') throw usage('the one command is run');
+  const { 'cni-bin-dir': binDir, 'cni-conf-dir': confDir } = values;
+  const namespace = required('namespace', values.namespace ?? environment['POD_NAMESPACE']);
+  return {
+    kind: 'run',
+    logLevel: oneOf('log-level', values['log-level'], logLevels),
+    options: {
+      namespace,
+      nodeName: required('node-name', values['node-name'] ?? environment['NODE_NAME']),
+      daemonSet: values.daemonset,
+      kubeconfig: values.kubeconfig,
+      socket: values.socket,
+      stateDir: values['state-dir'],
+      kubeletDir: values['kubelet-dir'],
+      cni: values['no-cni'] ? undefined : { binDir, confDir },
+      agentUnavailable: oneOf('agent-unavailable', values['agent-unavailable'], ['Skip', 'Fail']),
+      exemptNamespaces: [...new Set(['kube-system', namespace, ...(values['exempt-namespace'] ?? [])])],
+      executable: values.executable,
+      variant: values.iptables === 'auto' ? undefined : oneOf('iptables', values.iptables, VARIANTS),
+      metricsListen: listenAddress(values['metrics-listen']),
+      keepMs: seconds('keep-interval', values['keep-interval']),
+      collectMs: seconds('collect-interval', values['collect-interval']),
+    },
+  };
+}
+
+function parse(args: readonly string[]) {
+  try {
+    return parseArgs({ args: [...args], options, allowPositionals: true });
+  } catch (error) {
+    throw usage((error as Error).message);
+  }
+}
+
+function help(): string {
+  const rows = Object.entries<Option>(options).map(([name, option]) => {
+    const left = `  --${name}${option.value === undefined ? '' : ` ${option.value}`}`;
+    const otherwise = option.default ? ` (default ${option.default})` : '';
+    return `${left.padEnd(30)}${option.help}${otherwise}\n`;
+  });
+  return `tcpcrypt-node-agent: installs the CNI plugin on a node, keeps the rules of its pods, speaks with their sidecars.
+
+Usage: tcpcrypt-node-agent run [options]
+
+Options:
+${rows.join('')}
+SIGTERM ends it; everything stays as it is, unless its DaemonSet is gone. Exit status: 0 success, 1 failure,
+2 wrong usage.
+`;
+}
+
+/** `10.0.0.1:80`, `[::]:80`, `:80` (every address), or `none`. */
+function listenAddress(value: string): ListenAddress | undefined {
+  if (value === 'none') return undefined;
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]*)):(\d{1,5})$/.exec(value);
+  const port = Number(match?.[3]);
+  if (match === null || port > 65_535) throw usage(`--metrics-listen ${value} is not ADDR:PORT or none`);
+  return { host: match[1] ?? (match[2] || '::'), port };
+}
+
+function seconds(name: string, value: string): number {
+  if (!/^\d{1,6}(\.\d{1,3})?$/.test(value) || Number(value) === 0) {
+    throw usage(`--${name} ${value} is not a number of seconds`);
+  }
+  return Number(value) * 1000;
+}
+
+function oneOf<T extends string>(name: string, value: string, known: readonly T[]): T {
+  const found = known.find((each) => each === value);
+  if (found === undefined) throw usage(`--${name} ${value} is not one of ${known.join(', ')}`);
+  return found;
+}
+
+function required(name: string, value: string | undefined): string {
+  if (!value) throw usage(`--${name} is missing`);
+  return value;
+}
+
+function usage(message: string): TcpcryptError {
+  return new TcpcryptError('ERR_TCPCRYPT_USAGE', `${message}; see tcpcrypt-node-agent --help`);
+}

@@ -1,0 +1,119 @@
+/**
+ * What the node's object says of tcpcrypt: a label for what its kernel can do, and a condition for whether and how the
+ * agent works. Written when it changes, and tried again when the API server does not take it.
+ */
+import { type CoreV1Api, PatchStrategy, setHeaderOptions } from '@kubernetes/client-node';
+import { kubernetesError, within } from '../../kubernetes/client.ts';
+import { NODE_CONDITION, NODE_LABEL } from '../../kubernetes/names.ts';
+import type { Capabilities } from '../../netfilter/namespace.ts';
+import { errorFields, type Logger } from '../../observability/log.ts';
+import type { InstallerStatus } from './installer/installer.ts';
+
+export interface NodeState {
+  readonly supported: boolean;
+  readonly condition: {
+    readonly status: 'True' | 'False';
+    readonly reason: 'Chained' | 'WithoutChaining' | 'KernelUnsupported';
+    readonly message: string;
+  };
+}
+
+const TIMEOUT_MS = 10_000;
+const AGAIN_MS = 15_000;
+const MAX_MESSAGE = 1000;
+
+/** Pure: what to say. `installer` is undefined where the agent is not to install anything. */
+export function nodeState(able: Capabilities, installer: InstallerStatus | undefined): NodeState {
+  if (able.variant === undefined) {
+    const lacks = [...(able.nfqueue ? [] : ['NFQUEUE']), ...(able.connmark ? [] : ['CONNMARK'])];
+    const what = lacks.length === 0 ? 'the rules' : lacks.join(' and ');
+    const message = `The kernel does not take ${what}; pods here run plain: ${able.reasons.join('; ')}`;
+    return state(false, 'KernelUnsupported', message);
+  }
+  const how = `Rules by iptables-${able.variant}, IPv${able.families.join(' and IPv')}`;
+  if (installer?.chained) return state(true, 'Chained', `${how}, by the CNI plugin.`);
+  const why = installer === undefined ? 'the plugin is turned off' : installer.reason;
+  return state(true, 'WithoutChaining', `${how}, after a pod's start: ${why}.`);
+}
+
+function state(supported: boolean, reason: NodeState['condition']['reason'], message: string): NodeState {
+  const status = supported ? 'True' : 'False';
+  return { supported, condition: { status, reason, message: message.slice(0, MAX_MESSAGE) } };
+}
+
+export class NodeWriter {
+  readonly #core: CoreV1Api;
+  readonly #node: string;
+  readonly #log: Logger;
+  #wanted: NodeState | undefined;
+  #written = '';
+  #writing = false;
+  /** Of the last change of the status, True or False. */
+  #since = { status: '', at: '' };
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(core: CoreV1Api, node: string, log: Logger) {
+    this.#core = core;
+    this.#node = node;
+    this.#log = log;
+  }
+
+  say(wanted: NodeState): void {
+    this.#wanted = wanted;
+    void this.#write();
+  }
+
+  /** Takes back what was said: the agent will not come back. Never rejects. */
+  async retract(): Promise<void> {
+    this.stop();
+    try {
+      await this.#patch(null, { type: NODE_CONDITION, $patch: 'delete' });
+    } catch (error) {
+      this.#log.warn(errorFields(kubernetesError(error)), "the node's label and condition stay");
+    }
+  }
+
+  stop(): void {
+    this.#wanted = undefined;
+    clearTimeout(this.#timer);
+  }
+
+  async #write(): Promise<void> {
+    if (this.#writing || this.#wanted === undefined) return;
+    const { supported, condition } = this.#wanted;
+    const text = JSON.stringify(this.#wanted);
+    if (text === this.#written) return;
+    this.#writing = true;
+    try {
+      const now = new Date().toISOString();
+      if (this.#since.status !== condition.status) this.#since = { status: condition.status, at: now };
+      const times = { lastHeartbeatTime: now, lastTransitionTime: this.#since.at };
+      await this.#patch(supported ? 'supported' : 'unsupported', {
+        type: NODE_CONDITION,
+        ...condition,
+        ...times,
+      });
+      this.#written = text;
+      this.#log.info({ ...condition }, "the node's condition is set");
+    } catch (error) {
+      this.#log.warn(
+        errorFields(kubernetesError(error)),
+        "the node's condition could not be set; it is tried again",
+      );
+      this.#timer = setTimeout(() => this.#write(), AGAIN_MS).unref();
+    }
+    this.#writing = false;
+    // It changed meanwhile.
+    if (this.#written === text) void this.#write();
+  }
+
+  /** Strategic merge: conditions are merged by their type, so the kubelet's stay. */
+  async #patch(label: string | null, condition: object): Promise<void> {
+    const options = setHeaderOptions('Content-Type', PatchStrategy.StrategicMergePatch);
+    const name = this.#node;
+    const labels = { metadata: { labels: { [NODE_LABEL]: label } } };
+    await within(TIMEOUT_MS, this.#core.patchNode({ name, body: labels }, options));
+    const status = { status: { conditions: [condition] } };
+    await within(TIMEOUT_MS, this.#core.patchNodeStatus({ name, body: status }, options));
+  }
+}

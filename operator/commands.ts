@@ -1,0 +1,113 @@
+/** The operator's command line: what it knows, in one table from which arguments are read and help is written. */
+import { parseArgs } from 'node:util';
+import { TcpcryptError } from '../errors/catalogue.ts';
+import { type LogLevel, logLevels } from '../observability/log.ts';
+
+export type Invocation =
+  | { readonly kind: 'print'; readonly text: string }
+  | { readonly kind: 'version' }
+  | {
+      readonly kind: 'run';
+      readonly logLevel: LogLevel;
+      readonly config: string;
+      readonly namespace: string;
+      readonly identity: string;
+      readonly kubeconfig: string | undefined;
+    }
+  | { readonly kind: 'self-test-server'; readonly port: number }
+  | { readonly kind: 'self-test'; readonly host: string; readonly port: number; readonly waitMs: number };
+
+const DEFAULT_PORT = '8080';
+
+const options = {
+  config: { type: 'string', default: '/etc/tcpcrypt/operator.yaml' },
+  namespace: { type: 'string' },
+  identity: { type: 'string' },
+  kubeconfig: { type: 'string' },
+  port: { type: 'string', default: DEFAULT_PORT },
+  wait: { type: 'string', default: '120' },
+  'log-level': { type: 'string', default: 'info' },
+  help: { type: 'boolean' },
+  version: { type: 'boolean' },
+} as const;
+
+const HELP = `tcpcrypt-operator: puts the tcpcrypt sidecar into pods and hands out policy.
+
+Usage: tcpcrypt-operator run [options]
+       tcpcrypt-operator self-test-server [--port PORT]
+       tcpcrypt-operator self-test HOST [--port PORT] [--wait SECONDS]
+
+run
+  --config FILE       the configuration, which the chart writes (default ${options.config.default})
+  --namespace NAME    the release's namespace (default $POD_NAMESPACE)
+  --identity NAME     this replica's name (default $POD_NAME, else the host's)
+  --kubeconfig FILE   how to reach the API server (default: the pod's service account)
+
+self-test-server      answers connections; self-test connects to it, from another pod, and fails if the
+                      connection is not encrypted by the end of --wait (default ${options.wait.default})
+  --port PORT         default ${DEFAULT_PORT}
+
+  --log-level LEVEL   ${logLevels.join(', ')} (default info)
+  --help, --version
+
+Exit status: 0 success, 1 failure, 2 wrong usage.
+`;
+
+/** Throws ERR_TCPCRYPT_USAGE. */
+export function parseCommand(args: readonly string[], environment: NodeJS.ProcessEnv): Invocation {
+  const { values, positionals } = parse(args);
+  if (values.help) return { kind: 'print', text: HELP };
+  if (values.version) return { kind: 'version' };
+  const [name, ...rest] = positionals;
+  if (rest.length !== (name === 'self-test' ? 1 : 0))
+    throw usage(`${name} has the wrong number of arguments`);
+  switch (name) {
+    case 'run':
+      return {
+        kind: 'run',
+        logLevel: oneOf(values['log-level'], logLevels),
+        config: values.config,
+        namespace: required('namespace', values.namespace ?? environment['POD_NAMESPACE']),
+        identity: required('identity', values.identity ?? environment['POD_NAME'] ?? environment['HOSTNAME']),
+        kubeconfig: values.kubeconfig,
+      };
+    case 'self-test-server':
+      return { kind: name, port: number('port', values.port, 65_535) };
+    case 'self-test': {
+      const waitMs = number('wait', values.wait, 3600) * 1000;
+      return { kind: name, host: rest[0]!, port: number('port', values.port, 65_535), waitMs };
+    }
+    default:
+      throw usage(name === undefined ? 'no command' : `there is no command ${name}`);
+  }
+}
+
+function parse(args: readonly string[]) {
+  try {
+    return parseArgs({ args: [...args], options, allowPositionals: true });
+  } catch (error) {
+    throw usage((error as Error).message);
+  }
+}
+
+function required(name: string, value: string | undefined): string {
+  if (!value) throw usage(`--${name} is missing`);
+  return value;
+}
+
+function number(name: string, text: string, max: number): number {
+  if (!/^\d{1,6}$/.test(text) || Number(text) < 1 || Number(text) > max) {
+    throw usage(`--${name} ${text} is not a number from 1 to ${max}`);
+  }
+  return Number(text);
+}
+
+function oneOf<T extends string>(value: string, known: readonly T[]): T {
+  const found = known.find((each) => each === value);
+  if (found === undefined) throw usage(`${value} is not one of ${known.join(', ')}`);
+  return found;
+}
+
+function usage(message: string): TcpcryptError {
+  return new TcpcryptError('ERR_TCPCRYPT_USAGE', `${message}; see tcpcrypt-operator --help`);
+}
