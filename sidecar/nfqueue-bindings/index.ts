@@ -56,6 +56,9 @@ export const packetFlags = { checksumNotReady: 1, gso: 2, cut: 4 } as const;
 /** The longest packet that a verdict can carry: what a netlink attribute holds. */
 export const maxPayloadBytes = 65531;
 
+/** The ring has a slot of so many bytes for each packet of a batch: room for the longest there is. */
+export const slotBytes = 66_560;
+
 export interface QueueOptions {
   /** 0 to 65535. */
   readonly number: number;

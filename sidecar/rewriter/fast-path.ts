@@ -9,6 +9,7 @@ import type { SegmentInPlace } from '../crypto/asm.ts';
 import type { Generations } from '../protocol/generations.ts';
 import { read16, read32, write16, write32, write64 } from '../wire/bytes.ts';
 import { onesComplementSum } from '../wire/checksum.ts';
+import { completeAt, pseudoHeaderSumAt } from '../wire/in-place.ts';
 import { EXID_MAC, KIND_EXPERIMENT_1, KIND_NOP, KIND_TIMESTAMPS, MAC_TAG_BYTES } from '../wire/options.ts';
 import {
   ACK,
@@ -177,7 +178,7 @@ export class FastPath {
     write16(ring, movedTcp + 18, 0); // no urgent pointer
     writeNumbers(ring, movedTcp, dataAt, seqAt(c.isnLocal, offset), seqAt(c.isnRemote, ackOffset));
     this.describe(shape, ring, movedTcp, dataAt, end, offset, ackOffset);
-    writeLengthsAndChecksums(ring, movedStart, movedTcp, dataAt, end, generation.tx.seal(this.segment));
+    completeAt(ring, movedStart, movedTcp, dataAt, end, generation.tx.seal(this.segment));
     return movedStart;
   }
 
@@ -213,7 +214,7 @@ export class FastPath {
     const isIpv4 = tcp - start === IPV4_HEADER_BYTES;
     if (isIpv4 && onesComplementSum(ring, start, tcp) !== 0xffff) return -1;
     this.describe(shape, ring, tcp, dataAt, end, offset, ackOffset);
-    const rest = onesComplementSum(ring, tcp, dataAt, pseudoHeaderSum(ring, start, tcp, end));
+    const rest = onesComplementSum(ring, tcp, dataAt, pseudoHeaderSumAt(ring, start, tcp, end));
     const sum = generation.rx.open(this.segment, rest);
     if (sum < 0) return -1;
 
@@ -236,7 +237,7 @@ export class FastPath {
     }
     const seq = seqAt(c.isnRemote, toKernel(offset, c.rxDelta));
     writeNumbers(ring, movedTcp, dataAt, seq, seqAt(c.isnLocal, ackToKernel(ackOffset, c.txDelta)));
-    writeLengthsAndChecksums(ring, movedStart, movedTcp, dataAt, end, sum);
+    completeAt(ring, movedStart, movedTcp, dataAt, end, sum);
     return movedStart;
   }
 
@@ -296,32 +297,4 @@ function writeNumbers(ring: Uint8Array, tcp: number, dataAt: number, seq: number
   write32(ring, tcp + 4, seq);
   write32(ring, tcp + 8, ack);
   ring[tcp + 12] = ((dataAt - tcp) << 2) | (ring[tcp + 12] & 0x0f);
-}
-
-/** `dataSum`: the Internet checksum's sum over the data. */
-function writeLengthsAndChecksums(
-  ring: Uint8Array,
-  start: number,
-  tcp: number,
-  dataAt: number,
-  end: number,
-  dataSum: number,
-): void {
-  if (tcp - start === IPV4_HEADER_BYTES) {
-    write16(ring, start + 2, end - start);
-    write16(
-      ring,
-      start + 10,
-      ~onesComplementSum(ring, start + 12, tcp, onesComplementSum(ring, start, start + 10)),
-    );
-  } else {
-    write16(ring, start + 4, end - start - IPV6_HEADER_BYTES);
-  }
-  const head = onesComplementSum(ring, tcp, tcp + 16, dataSum + pseudoHeaderSum(ring, start, tcp, end));
-  write16(ring, tcp + 16, ~onesComplementSum(ring, tcp + 18, dataAt, head));
-}
-
-function pseudoHeaderSum(ring: Uint8Array, start: number, tcp: number, end: number): number {
-  const addresses = start + (tcp - start === IPV4_HEADER_BYTES ? 12 : 8);
-  return onesComplementSum(ring, addresses, tcp, PROTOCOL_TCP + end - tcp);
 }

@@ -13,7 +13,7 @@ import {
   queuedState,
   verdictMark,
 } from '../../netfilter/marks.ts';
-import { descriptor, hooks, packetFlags, verdicts } from '../nfqueue-bindings/index.ts';
+import { descriptor, hooks, packetFlags, slotBytes, verdicts } from '../nfqueue-bindings/index.ts';
 import type {
   ConnectionMark,
   Direction,
@@ -22,6 +22,7 @@ import type {
   RewriterMachine,
   Verdict,
 } from '../rewriter/types.ts';
+import { Merger } from './merger.ts';
 import { bucketsOf } from './metrics.ts';
 import type { SendLog } from './observer.ts';
 import { isLinkLocal, linkLocalPeer, payloadBytes } from './packet-fields.ts';
@@ -88,12 +89,15 @@ export class PacketLoop {
   readonly #held = new Map<number, Queued>();
   readonly #interfaces = new Map<string, number>();
   readonly #slots;
+  readonly #mergers: Readonly<Record<QueueKind, Merger>>;
   #current: Queued | undefined;
   #token = 0;
 
   constructor(options: PacketLoopOptions) {
     this.#options = options;
     this.#slots = countersOf(options.counters);
+    const { setup, data } = options.queues;
+    this.#mergers = { setup: new Merger(setup, slotBytes), data: new Merger(data, slotBytes) };
     this.machine = options.createMachine({
       verdict: (token, verdict) => this.#verdict(token, verdict),
       inject: (to, bytes) => this.#inject(to, bytes),
@@ -137,6 +141,7 @@ export class PacketLoop {
       if (count === 0) continue;
       const now = this.#options.now();
       for (let i = 0; i < count; i++) this.#take(kind, i * descriptor.stride, now);
+      this.#mergers[kind].flush();
       this.#flush(kind);
       this.#slots.latency.observe((this.#options.now() - now) / 1000, count);
       total += count;
@@ -146,6 +151,8 @@ export class PacketLoop {
 
   #take(kind: QueueKind, at: number, now: number): void {
     if (this.#takeQuickly(kind, at, now)) return;
+    // What it may be ordered after.
+    this.#mergers[kind].flush();
     const { ring, descriptors } = this.#options.queues[kind];
     const offset = descriptors[at + descriptor.offset]!;
     const bytes = ring.subarray(offset, offset + descriptors[at + descriptor.length]!);
@@ -198,8 +205,10 @@ export class PacketLoop {
       const start = this.machine.rewriteInPlace(direction, ring, offset, end, now);
       if (start < 0) return false;
       const cleared = clearedMark(this.#options.layout, packetMark);
-      queue.acceptInPlace(id, cleared === packetMark ? undefined : cleared, start, end);
+      const mark = cleared === packetMark ? undefined : cleared;
       counters.add(this.#slots.payload[direction], payloadBytes(ring, start, end));
+      if (direction === 'in') this.#mergers[kind].accept(id, mark, start, end);
+      else queue.acceptInPlace(id, mark, start, end);
       counters.add(this.#slots[kind].accept);
     } catch (error) {
       this.#report(kind, error);
