@@ -9,10 +9,11 @@ import { type ErrorCode, TcpcryptError } from '../../errors/catalogue.ts';
 interface NativeQueue {
   readonly ring: ArrayBuffer;
   readonly descriptors: ArrayBuffer;
+  readonly acceptances: ArrayBuffer;
   readonly wakeFd: number;
   receive(timeoutMs: number): number;
   verdict(id: number, verdict: number, mark: number | undefined, payload: Uint8Array | undefined): void;
-  acceptInPlace(id: number, mark: number | undefined, start: number, end: number): void;
+  acceptAll(count: number): void;
   flush(): void;
   wake(): void;
   stats(): { received: number; overruns: number; verdictErrors: number; malformed: number };
