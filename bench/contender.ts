@@ -10,6 +10,8 @@ export interface Destination {
   readonly port: number;
 }
 
+export type Counters = ReadonlyMap<string, number>;
+
 /** A contender that runs. */
 export interface Running extends AsyncDisposable {
   /** Where a client in the client's namespace connects to in order to reach a service of the server. */
@@ -18,6 +20,8 @@ export interface Running extends AsyncDisposable {
   readonly pids: { readonly client: readonly number[]; readonly server: readonly number[] };
   /** Where connections may turn out plain though they should not: how many did so far, of how many, and why. */
   plainConnections?(): { readonly plain: number; readonly all: number; readonly why: string };
+  /** For --profile: each end's counters, as its metrics name them. */
+  counters?(): { readonly client: Counters; readonly server: Counters };
   /** What the figures do not show and a reader must know. */
   remarks?(sessions: Sessions): readonly string[];
 }

@@ -6,8 +6,9 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { TcpcryptError } from '../errors/catalogue.ts';
 import { Bed, type BedOptions, PORTS } from './bed.ts';
-import type { Row, Running, Sessions } from './contender.ts';
+import type { Counters, Row, Running, Sessions } from './contender.ts';
 import { nodeOptions } from './contenders/tcpcrypt.ts';
+import { increases, tcpCounters } from './counters.ts';
 import { type CpuProfile, hasFile, type Share, selfTime } from './cpu-profile.ts';
 import type { Measure, Values } from './figures.ts';
 import { type Effort, take } from './measures.ts';
@@ -56,7 +57,7 @@ async function profileOne(row: Row, measure: Measure, options: ProfileOptions): 
       if (pid === undefined) continue;
       const used = usedBetween(observed.before.get(pid)!, observed.after.get(pid)!);
       const profile = packetThreadProfile(profiles, pid);
-      print(section(`${row.name}, ${measure}, ${end}`, used, profile, observed));
+      print(section(`${row.name}, ${measure}, ${end}`, used, profile, observed, observed.counted[end]));
     }
   } finally {
     delete nodeOptions.value;
@@ -70,7 +71,11 @@ interface Observed {
   readonly before: ReadonlyMap<number, ThreadTime[]>;
   readonly after: ReadonlyMap<number, ThreadTime[]>;
   readonly values: Values;
+  /** What each end counted meanwhile, tcpcrypt and the kernel's TCP. */
+  readonly counted: Readonly<Record<End, readonly string[]>>;
 }
+
+type End = 'client' | 'server';
 
 /** Takes the figures, and ends the contender, which then writes its profiles. */
 async function observe(bed: Bed, running: Running, measure: Measure, effort: Effort): Promise<Observed> {
@@ -79,9 +84,20 @@ async function observe(bed: Bed, running: Running, measure: Measure, effort: Eff
   const look = () => new Map(pids.map((pid) => [pid, threadTimes(pid)]));
   const nowUs = () => Number(process.hrtime.bigint() / 1000n);
   const before = look();
+  const countedBefore = countersOf(bed, contender);
   const fromUs = nowUs();
   const values = await take(bed, contender, measure, effort);
-  return { fromUs, toUs: nowUs(), before, after: look(), values };
+  const [toUs, after, countedAfter] = [nowUs(), look(), countersOf(bed, contender)];
+  const rose = (end: End) => increases(countedBefore[end], countedAfter[end]);
+  const counted = { client: rose('client'), server: rose('server') };
+  return { fromUs, toUs, before, after, values, counted };
+}
+
+function countersOf(bed: Bed, { counters }: Running): Record<End, Counters> {
+  const own = counters?.();
+  const all = (end: End): Counters =>
+    new Map([...(own?.[end] ?? []), ...tcpCounters(bed[end].run('cat', ['/proc/net/snmp']).stdout)]);
+  return { client: all('client'), server: all('server') };
 }
 
 /** Node.js names a thread's profile CPU.date.time.pid.thread.number.cpuprofile. */
@@ -101,6 +117,7 @@ function section(
   used: readonly ThreadTime[],
   profile: CpuProfile,
   observed: Observed,
+  counted: readonly string[],
 ): string {
   const { fromUs, toUs } = observed;
   const seconds = (toUs - fromUs) / 1e6;
@@ -119,6 +136,8 @@ function section(
     ...list(selfTime(profile, 'function', root, fromUs, toUs)),
     'the same by file:',
     ...list(selfTime(profile, 'file', root, fromUs, toUs)),
+    'counted meanwhile:',
+    ...counted.map((line) => `    ${line}`),
     '',
   ].join('\n');
 }

@@ -9,7 +9,7 @@ import type { Host } from '../../test/kernel/support/namespaces.ts';
 import { ended, eventually } from '../../test/kernel/support/processes.ts';
 import { startTcpcrypt, type Tcpcrypt } from '../../test/kernel/support/tcpcrypt.ts';
 import { type Bed, PORTS } from '../bed.ts';
-import { type Row, type Running, type Sessions, Unavailable } from '../contender.ts';
+import { type Counters, type Row, type Running, type Sessions, Unavailable } from '../contender.ts';
 import { MEASURES, type Measure } from '../figures.ts';
 
 interface Algorithms {
@@ -68,6 +68,14 @@ function plainConnections(tcpcrypt: Tcpcrypt) {
   return { plain, all: decided(tcpcrypt, {}), why: why.join(', ') };
 }
 
+/** Histograms' buckets are left out. */
+function counters(tcpcrypt: Tcpcrypt | undefined): Counters {
+  const samples = tcpcrypt?.metrics().filter(({ name }) => /_(total|sum|count)$/.test(name)) ?? [];
+  return new Map(
+    samples.map(({ name, labels, value }) => [`${name} ${Object.values(labels).join(' ')}`.trim(), value]),
+  );
+}
+
 function remarks(tcpcrypt: Tcpcrypt, sessions: Sessions): string[] {
   if (sessions === 'new') return [];
   const encrypted = decided(tcpcrypt, { outcome: 'encrypted' });
@@ -94,6 +102,7 @@ async function start(bed: Bed, variant: Variant, sessions: Sessions): Promise<Ru
   return {
     to: (service) => ({ address: bed.server.address4(), port: PORTS[service] }),
     pids: { client: [running[0].pid], server: running.slice(1).map((each) => each.pid) },
+    counters: () => ({ client: counters(running[0]), server: counters(running[1]) }),
     ...(where !== 'client' && {
       plainConnections: () => plainConnections(running[0]),
       remarks: (asked: Sessions) => remarks(running[0], asked),
