@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { parse, parseAllDocuments, stringify } from 'yaml';
+import { parseCommand as parseAgentCommand } from '../../cni/agent/commands.ts';
 import { parseConfig } from '../../operator/config.ts';
 import { buildPrograms, requireProgram } from '../cluster/programs.ts';
 import { eventually } from '../kernel/support/processes.ts';
@@ -337,6 +338,25 @@ test('platforms: folders, quota, chaining', { skip }, () => {
   assert.ok(!openshift.paths.includes('/var/lib/cni/bin'), 'no entry in Multus');
   const set = agentOf({ platform: 'openshift', nodeAgent: { cni: { enabled: true, binDir: '/mine' } } });
   assert.ok(set.paths.includes('/mine') && set.paths.includes('/etc/cni/multus/net.d'));
+});
+
+test("the node agent's rights are those that its documentation explains", { skip }, () => {
+  const text = readFileSync(join(CHART, '../../docs/node-agent.md'), 'utf8');
+  const documented = parse(/```yaml\n(cluster:.*?)```/s.exec(text)?.[1] ?? '') as Json;
+  documented.release[1].resourceNames = ['tcpcrypt-node-agent'];
+  const objects = rendered('helm', {});
+  assert.deepEqual(find(objects, 'ClusterRole', 'tcpcrypt-node-agent').rules, documented.cluster);
+  assert.deepEqual(find(objects, 'Role', 'tcpcrypt-node-agent').rules, documented.release);
+});
+
+test('the agent’s arguments are ones that it knows', { skip }, () => {
+  for (const [name, values] of Object.entries(VARIANTS)) {
+    const agent = find(rendered('helm', values), 'DaemonSet', 'tcpcrypt-node-agent');
+    if (agent === undefined) continue;
+    const [{ command, args }] = agent.spec.template.spec.containers;
+    const environment = { NODE_NAME: 'n', POD_NAMESPACE: NAMESPACE };
+    assert.equal(parseAgentCommand([...command.slice(1), ...args], environment).kind, 'run', name);
+  }
 });
 
 test('a release of another name is whole in itself', { skip }, () => {

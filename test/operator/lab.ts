@@ -15,7 +15,7 @@ import { ended, eventually, type Finished, finished } from '../kernel/support/pr
 export const skip = hasGo() ? false : 'needs Go: it builds kube-apiserver and helm';
 export const NAMESPACE = 'tcpcrypt-system';
 export const CHART = join(import.meta.dirname, '../../charts/tcpcrypt');
-const OPERATOR = join(import.meta.dirname, '../../bin/tcpcrypt-operator');
+export const OPERATOR = join(import.meta.dirname, '../../bin/tcpcrypt-operator');
 const SERVICE_ACCOUNT = {
   name: `system:serviceaccount:${NAMESPACE}:tcpcrypt-operator`,
   groups: ['system:serviceaccounts', `system:serviceaccounts:${NAMESPACE}`],
