@@ -44,8 +44,7 @@ export function collect(rw: Rewriter, c: Connection, p: Packet, token: number): 
   const start = offset - ((offset - read16(mac, MAC_TAG_BYTES)) & 0xffff);
   const wholeLength = read16(mac, MAC_TAG_BYTES + 2);
   if (offset === start && length === wholeLength) return p;
-  const within = offset + length <= start + wholeLength && start > c.rxDelta;
-  if (!within || !isNear(c, p, offset)) {
+  if (offset + length > start + wholeLength || !isNear(c, p, offset)) {
     rw.drop(token, 'super_segment');
     return undefined;
   }

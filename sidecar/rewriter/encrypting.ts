@@ -6,7 +6,6 @@
 import { equalTags } from '../crypto/asm.ts';
 import { associatedData } from '../wire/assoc.ts';
 import { buildSegment, segmentsOf } from '../wire/build.ts';
-import { read16 } from '../wire/bytes.ts';
 import {
   AGGREGATE_MAC_BYTES,
   layoutLinux,
@@ -169,7 +168,7 @@ interface Verified {
 export function open(rw: Rewriter, c: Connection, p: Packet): Verified | undefined {
   const options = parseOptions(optionBytes(p), rw.encodings);
   if (options === 'malformed' || options.macs !== 1) return undefined;
-  // In an aggregate suite the form of the option says whether there are data.
+  // In an aggregate suite the form of the option says whether there are data; which, `collect` has seen to.
   const aggregate = c.secured!.aggregate && payloadLength(p) > 0;
   if (options.mac?.length !== (aggregate ? AGGREGATE_MAC_BYTES : MAC_TAG_BYTES)) return undefined;
   const crypt = parseSuboptions(options.crypt);
@@ -183,7 +182,6 @@ export function open(rw: Rewriter, c: Connection, p: Packet): Verified | undefin
   const label = crypt.list.find((each) => each.opcode === REKEY)?.data[0];
   const generation = generations.forReceived(label);
   const payload = payloadOf(p);
-  if (aggregate && !coversExactly(options.mac, offset, payload.length)) return undefined;
   const received = toWire(c.kernelAck, c.rxDelta);
   if (!generation) {
     // Of a generation that is over: the peer repeats it because our acknowledgement was lost.
@@ -232,11 +230,6 @@ export function open(rw: Rewriter, c: Connection, p: Packet): Verified | undefin
     unknownMandatory: crypt.unknownMandatory,
     payload,
   };
-}
-
-/** Whether an aggregate MAC's body names these bytes of the stream. */
-function coversExactly(mac: Uint8Array, offset: number, length: number): boolean {
-  return read16(mac, MAC_TAG_BYTES) === (offset & 0xffff) && read16(mac, MAC_TAG_BYTES + 2) === length;
 }
 
 /** Hands a verified segment to the kernel and answers what it asks of the rewriter. */

@@ -182,9 +182,11 @@ describe('what is dropped', () => {
   });
 
   it('one that does not agree in acknowledgement, window, urgent pointer or flags; the rest does not suffer', () => {
-    for (const other of [{ ack: 5 }, { window: 7 }, { urgent: 3 }, { flags: ACK | ECE }]) {
+    for (const other of ['ack', { window: 7 }, { urgent: 3 }, { flags: ACK | ECE }] as const) {
       const { script, segments } = prepared();
-      const odd = buildSegment(segments[1]!, { ...fieldsOf(segments[1]!), ...other });
+      const fields = fieldsOf(segments[1]!);
+      const changed = other === 'ack' ? { ack: fields.ack - 1 } : other;
+      const odd = buildSegment(segments[1]!, { ...fields, ...changed });
       assert.equal(receive(script, [segments[0]!, odd]).length, 0);
       assert.equal(script.server.drops.at(-1), 'super_segment');
       assert.deepEqual(payloadOf(receive(script, segments.slice(1))[0]!), bytes(4000));
@@ -228,6 +230,7 @@ describe('what is dropped', () => {
     const bare = buildSegment(p, { ...fieldsOf(p), options: items(body, 20), payload: none });
     assert.equal(script.server.fate('in', bare), 'drop');
     assert.equal(script.server.drops.at(-1), 'mac');
+    assert.equal(script.server.macFailures, 0, 'no MAC was looked at');
   });
 
   it('what nobody completes, after 20 ms; the retransmission is a super-segment of its own', () => {
@@ -401,6 +404,8 @@ describe('a super-segment that the rewriter has to cut', () => {
       });
       assert.equal(largest.bytes.length, 65_531);
       assert.equal(receive(script, [largest]).length, 1);
+      const one = { offset: 65_471, ack: 1, data: bytes(payloadOf(largest).length + 1) };
+      assert.equal(send(script, one).whole, 'drop', 'a byte more is too much');
     }
   });
 
@@ -415,6 +420,25 @@ describe('a super-segment that the rewriter has to cut', () => {
     const [delivered] = receive(script, wire);
     assert.deepEqual(payloadOf(delivered!), bytes(1460));
     assert.equal(flagsOf(delivered!) & FIN, FIN);
+  });
+
+  it('is cut here where the kernel’s segments may be larger than the link, which then come one by one', () => {
+    const { script } = encrypted({ mssClient: 8960, mssServer: 1460 });
+    const packet = script.s({ offset: 1, ack: 1, data: bytes(4000) });
+    assert.equal(script.server.markOf(script.server.give('out', packet, 'tcpcrypt')), undefined);
+    script.server.sent('network');
+    assert.equal(
+      script.server.fateOf(script.server.give('out', packet, 'superSegment', GSO), packet),
+      'drop',
+    );
+    const own = script.server.sent('network');
+    for (const p of own) assert.ok(p.bytes.length <= 1500);
+    const delivered = own.map((p) => script.client.fate('in', p)).filter((fate) => typeof fate === 'object');
+    assert.deepEqual(payloadOf(delivered[0]!), bytes(4000));
+    const store = new MemoryStore();
+    const again = encrypted({ mssClient: 8960, server: { store } });
+    assert.match(Buffer.concat([...store.records.values()]).toString(), /"cutsHere":true/);
+    assert.equal(connectionOf(again.script.server).cutsHere, true);
   });
 
   it('keeps to what ICMP said of the path', () => {
