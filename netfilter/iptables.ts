@@ -85,6 +85,24 @@ export async function save(where: Where, family: Family, variant: Variant): Prom
   return parseSave(stdout);
 }
 
+/** What is there of both variants and families, under `snapshotKey`. */
+export type Snapshot = ReadonlyMap<string, readonly SavedTable[]>;
+
+export function snapshotKey(family: Family, variant: Variant): string {
+  return `${variant} ${family}`;
+}
+
+/** One look for several uses: each `save` starts a process. */
+export async function snapshot(where: Where): Promise<Snapshot> {
+  const found = new Map<string, readonly SavedTable[]>();
+  for (const variant of VARIANTS) {
+    for (const family of [4, 6] as const) {
+      found.set(snapshotKey(family, variant), await save(where, family, variant));
+    }
+  }
+  return found;
+}
+
 /** Throws with what iptables said. Tables before the one that is refused have been changed. */
 export async function restore(where: Where, family: Family, variant: Variant, text: string): Promise<void> {
   const command = binary(family, variant, 'restore');

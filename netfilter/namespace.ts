@@ -14,7 +14,9 @@ import {
   restore,
   runIn,
   type SavedTable,
+  type Snapshot,
   save,
+  snapshotKey,
   VARIANTS,
   type Variant,
   type Where,
@@ -116,21 +118,23 @@ function said(output: { readonly status: number; readonly stderr: string }): str
 
 /**
  * Puts the rules in, first in their hooks, in place of any other layout of ours.
+ * `now`: what is there, if the caller has just looked.
  * Throws ERR_TCPCRYPT_NOT_ROOT, ERR_TCPCRYPT_NO_NFQUEUE, ERR_TCPCRYPT_RULES_INSTALL, ERR_TCPCRYPT_USAGE.
  */
-export async function install(options: RuleOptions, where: Where = {}): Promise<void> {
+export async function install(options: RuleOptions, where: Where = {}, now?: Snapshot): Promise<void> {
   const { variant, families, wanted } = await plan(options, where);
   const done: { family: Family; before: readonly TableRules[] }[] = [];
   try {
     for (const family of families) {
-      const saved = await save(where, family, variant);
+      const saved = now?.get(snapshotKey(family, variant)) ?? (await save(where, family, variant));
       if (findDifferences(family, saved, wanted(family)).length === 0) continue;
       const before = ownRules(saved);
       done.push({ family, before });
       await restore(where, family, variant, replaceText(before, wanted(family)));
     }
     for (const other of VARIANTS) {
-      if (other !== variant) for (const family of families) await clean(where, family, other);
+      if (other === variant) continue;
+      for (const family of families) await clean(where, family, other, now?.get(snapshotKey(family, other)));
     }
   } catch (error) {
     for (const { family, before } of done) {
@@ -141,13 +145,17 @@ export async function install(options: RuleOptions, where: Where = {}): Promise<
   }
 }
 
-/** What differs from what `install` would put in; empty if nothing does. Throws as `install` does. */
-export async function verify(options: RuleOptions, where: Where = {}): Promise<Difference[]> {
+/**
+ * What differs from what `install` would put in; empty if nothing does. `now`: what is there, if the caller has just
+ * looked. Throws as `install` does.
+ */
+export async function verify(options: RuleOptions, where: Where = {}, now?: Snapshot): Promise<Difference[]> {
   const { variant, families, wanted } = await plan(options, where);
   const differences: Difference[] = [];
   try {
     for (const family of families) {
-      differences.push(...findDifferences(family, await save(where, family, variant), wanted(family)));
+      const saved = now?.get(snapshotKey(family, variant)) ?? (await save(where, family, variant));
+      differences.push(...findDifferences(family, saved, wanted(family)));
     }
   } catch (error) {
     throw failure('ERR_TCPCRYPT_RULES_DIFFER', error, where);
@@ -172,8 +180,13 @@ export async function remove(where: Where = {}): Promise<void> {
   }
 }
 
-async function clean(where: Where, family: Family, variant: Variant): Promise<void> {
-  const text = replaceText(ownRules(await save(where, family, variant)), []);
+async function clean(
+  where: Where,
+  family: Family,
+  variant: Variant,
+  saved?: readonly SavedTable[],
+): Promise<void> {
+  const text = replaceText(ownRules(saved ?? (await save(where, family, variant))), []);
   if (text === '') return;
   await restore(where, family, variant, text);
   if (variant === 'legacy') return; // The kernel keeps an empty table until the namespace ends.

@@ -1,5 +1,5 @@
 /** What other software has put into a namespace, as far as it matters to our rules. Reads iptables' rules only. */
-import { type SavedTable, save, VARIANTS, type Where } from './iptables.ts';
+import { type SavedTable, type Snapshot, snapshot, type Where } from './iptables.ts';
 import { CHAIN_PREFIX } from './rules.ts';
 
 export type OtherMesh = 'istio' | 'linkerd';
@@ -21,12 +21,9 @@ const meshChains: readonly (readonly [RegExp, OtherMesh])[] = [
 const needsTracking =
   /-m (conntrack|state|connmark|connlimit|connbytes|connlabel|helper|cluster)\b|-j (CONNMARK|CT|CONNSECMARK)\b/;
 
-export async function surroundings(where: Where = {}): Promise<Surroundings> {
-  const saved: SavedTable[] = [];
-  for (const variant of VARIANTS) {
-    for (const family of [4, 6] as const) saved.push(...(await save(where, family, variant)));
-  }
-  return judge(saved);
+/** `now`: what is there, if the caller has just looked. */
+export async function surroundings(where: Where = {}, now?: Snapshot): Promise<Surroundings> {
+  return judge([...(now ?? (await snapshot(where))).values()].flat());
 }
 
 /** Pure part of `surroundings`. */

@@ -66,11 +66,12 @@ export async function applySettings(where: Where = {}): Promise<SettingsResult> 
   const refused: string[] = [];
   const conntrack: Record<string, number> = {};
   const now = await readConntrack(where, Object.keys(conntrackSettings));
+  const changes: Record<string, number> = {};
   for (const [name, { set }] of Object.entries(conntrackSettings)) {
-    const value = now[name];
-    if (value === undefined) refused.push(`${name}: this kernel does not have it`);
-    else if (value !== set && (await writeConntrack(where, name, set, refused))) conntrack[name] = value;
+    if (now[name] === undefined) refused.push(`${name}: this kernel does not have it`);
+    else if (now[name] !== set) changes[name] = set;
   }
+  for (const name of await writeConntrack(where, changes, refused)) conntrack[name] = now[name]!;
   const devices: Record<string, Record<string, number>> = {};
   for (const [device, limits] of Object.entries(await readDevices(where))) {
     for (const [limit, most] of Object.entries(deviceLimits)) {
@@ -89,9 +90,8 @@ export async function applySettings(where: Where = {}): Promise<SettingsResult> 
 export async function restoreSettings(where: Where = {}, previous?: PreviousSettings): Promise<void> {
   const ignored: string[] = [];
   const values = previous?.conntrack ?? defaults();
-  for (const [name, value] of Object.entries(values)) {
-    if (name in conntrackSettings) await writeConntrack(where, name, value, ignored);
-  }
+  const known = Object.entries(values).filter(([name]) => name in conntrackSettings);
+  await writeConntrack(where, Object.fromEntries(known), ignored);
   for (const [device, limits] of Object.entries(previous?.devices ?? {})) {
     for (const [limit, value] of Object.entries(limits)) {
       if (limit in deviceLimits) await setDevice(where, device, limit, value, ignored);
@@ -145,15 +145,23 @@ async function readConntrack(where: Where, names: readonly string[]): Promise<Re
   );
 }
 
+/** Returns the names of those that took their value. One process for each value, not for each name. */
 async function writeConntrack(
   where: Where,
-  name: string,
-  value: number,
+  values: Readonly<Record<string, number>>,
   refused: string[],
-): Promise<boolean> {
-  const { status, stderr } = await runIn(where, 'tee', [`${directory()}/${name}`], `${value}\n`);
-  if (status !== 0) refused.push(`${name}: ${stderr.trim()}`);
-  return status === 0;
+): Promise<string[]> {
+  const written: string[] = [];
+  for (const value of new Set(Object.values(values))) {
+    const names = Object.keys(values).filter((name) => values[name] === value);
+    const files = names.map((name) => `${directory()}/${name}`);
+    const { status, stderr } = await runIn(where, 'tee', files, `${value}\n`);
+    // It goes on after a file that it cannot write, and names it.
+    const failed = names.filter((name) => status !== 0 && (status === 127 || stderr.includes(`/${name}`)));
+    refused.push(...failed.map((name) => `${name}: ${stderr.trim()}`));
+    written.push(...names.filter((name) => !failed.includes(name)));
+  }
+  return written;
 }
 
 /** Limits as iproute2 prints them; a version that does not know one does not print it. */

@@ -105,7 +105,7 @@ export const options = {
   'keep-interval': {
     type: 'string',
     value: 'SECONDS',
-    default: '60',
+    default: '300',
     help: 'how often the rules of every pod are looked at',
   },
   'collect-interval': {

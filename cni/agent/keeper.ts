@@ -27,6 +27,8 @@ export interface KeeperOptions {
   readonly procDir?: string;
 }
 
+/** Pods that have no rules yet are looked for this often. */
+const NEW_PODS_MS = 10_000;
 /** Rules that no CNI call put in are the pod's, not a container's. */
 const INTERFACE = 'pod';
 const SOON_MS = 250;
@@ -34,7 +36,7 @@ const SOON_MS = 250;
 export class Keeper {
   readonly #options: KeeperOptions;
   readonly #leftAlone = new Set<string>();
-  #timer: NodeJS.Timeout | undefined;
+  #timers: NodeJS.Timeout[] = [];
   #soon: NodeJS.Timeout | undefined;
   #looking: Promise<void> = Promise.resolve();
   #stopped = false;
@@ -44,7 +46,11 @@ export class Keeper {
   }
 
   start(): void {
-    this.#timer = setInterval(() => this.#look(true), this.#options.everyMs ?? 60_000).unref();
+    const { everyMs = 300_000 } = this.#options;
+    this.#timers = [
+      setInterval(() => this.#look(true), everyMs).unref(),
+      setInterval(() => this.#look(false), NEW_PODS_MS).unref(),
+    ];
     this.#look(true);
   }
 
@@ -68,7 +74,7 @@ export class Keeper {
   /** Settles when what was begun is done. */
   async stop(): Promise<void> {
     this.#stopped = true;
-    clearInterval(this.#timer);
+    this.#timers.forEach(clearInterval);
     clearTimeout(this.#soon);
     await this.#looking;
   }
@@ -84,15 +90,14 @@ export class Keeper {
     try {
       if (all) this.#dropEnded();
       const wanted = pods().filter(({ uid, sidecar, ending }) => {
-        return sidecar?.started && !ending && (all || !this.hasRules(uid));
+        if (!sidecar?.started || ending) return false;
+        return all || !(this.hasRules(uid) || this.#leftAlone.has(uid));
       });
       if (wanted.length === 0) return;
       const processes = podProcesses(procDir);
       for (const pod of wanted) {
         if (this.#stopped) return;
-        const processId = processes.get(pod.uid);
-        using namespace = this.#namespaceOf(pod, processId);
-        if (namespace !== undefined) await this.#keep(pod, namespace, `/proc/${processId}/ns/net`);
+        await this.#keep(pod, processes.get(pod.uid));
       }
     } catch (error) {
       log.error(errorFields(error), 'the rules of the pods could not be looked at');
@@ -106,12 +111,15 @@ export class Keeper {
     return attachment && openSame(attachment);
   }
 
-  async #keep(pod: Pod, namespace: NamespaceHandle, path: string): Promise<void> {
+  /** Never throws. */
+  async #keep(pod: Pod, processId: number | undefined): Promise<void> {
     const { attachments, podRules, mended, log } = this.#options;
     const rules = pod.sidecar?.rules;
     const name = { namespace: pod.namespace, name: pod.name };
     if (rules === undefined) return this.#once(pod, 'arguments', pod.sidecar?.problem ?? '');
     try {
+      using namespace = this.#namespaceOf(pod, processId);
+      if (namespace === undefined) return;
       const known = attachments
         .all()
         .find((each) => each.podUid === pod.uid && each.inode === namespace.inode);
@@ -125,10 +133,10 @@ export class Keeper {
         log.info({ ...name, differences: differences.slice(0, 5) }, 'the rules of a pod are put in');
       }
       if (differences.length === 0 && known !== undefined) return;
-      const installed = await podRules.install(namespace, options);
-      const placeless = { containerId: pod.uid, interfaceName: INTERFACE, network: '', netns: path };
+      const installed = await podRules.install(namespace, rules, () => options.dataWhenNoState);
+      const placeless = { containerId: pod.uid, interfaceName: INTERFACE, network: '' };
       attachments.set({
-        ...(known ?? placeless),
+        ...(known ?? { ...placeless, netns: `/proc/${processId}/ns/net` }),
         ...{ podNamespace: pod.namespace, podName: pod.name, podUid: pod.uid },
         ...{ inode: namespace.inode, ruleLayout: RULE_LAYOUT, rules: installed.rules },
         settings: known?.settings ?? installed.settings,

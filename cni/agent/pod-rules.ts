@@ -4,12 +4,13 @@
  */
 import { TcpcryptError } from '../../errors/catalogue.ts';
 import { describeDifference } from '../../netfilter/differences.ts';
-import { ownRules, runIn, save, VARIANTS, type Variant, type Where } from '../../netfilter/iptables.ts';
+import { ownRules, runIn, snapshot, type Variant, type Where } from '../../netfilter/iptables.ts';
 import { install, remove, verify } from '../../netfilter/namespace.ts';
 import type { RuleOptions } from '../../netfilter/rules.ts';
 import { surroundings } from '../../netfilter/surroundings.ts';
 import { applySettings, type PreviousSettings, restoreSettings } from '../../netfilter/sysctls.ts';
 import type { NamespaceHandle } from './namespace-handle.ts';
+import type { SidecarRules } from './rule-options.ts';
 import { Turns } from './turns.ts';
 
 export interface Installed {
@@ -33,18 +34,23 @@ export class PodRules {
   }
 
   /**
-   * Throws ERR_TCPCRYPT_OTHER_MESH where another mesh is at work, and what `install` of `netfilter/` throws.
-   * Whether UDP is left untracked, the namespace decides.
+   * `first` tells, when it is asked, whether these rules are still older than the namespace's first socket. Throws
+   * ERR_TCPCRYPT_OTHER_MESH where another mesh is at work, and what `install` of `netfilter/` throws.
    */
-  async install(namespace: NamespaceHandle, options: Omit<RuleOptions, 'untrackOthers'>): Promise<Installed> {
+  async install(namespace: NamespaceHandle, sidecar: SidecarRules, first: () => boolean): Promise<Installed> {
     return await this.#turn(namespace, async (where) => {
-      const { otherMesh, mayUntrack } = await surroundings(where);
+      const now = await snapshot(where);
+      const { otherMesh, mayUntrack } = await surroundings(where, now);
       if (otherMesh !== undefined) {
         const message = `${otherMesh} encrypts the pod's connections already`;
         throw new TcpcryptError('ERR_TCPCRYPT_OTHER_MESH', message);
       }
-      const rules = { ...options, untrackOthers: mayUntrack };
-      await install(rules, where);
+      let rules = { ...sidecar, untrackOthers: mayUntrack, dataWhenNoState: first() };
+      await install(rules, where, now);
+      if (rules.dataWhenNoState && !first()) {
+        rules = { ...rules, dataWhenNoState: false };
+        await install(rules, where);
+      }
       const { previous, refused } = await applySettings(where);
       return { rules, settings: previous, refused };
     });
@@ -53,21 +59,17 @@ export class PodRules {
   /** What differs, a line each; empty if nothing does. */
   async differences(namespace: NamespaceHandle, options: RuleOptions): Promise<readonly string[]> {
     return await this.#turn(namespace, async (where) => {
-      const { mayUntrack } = await surroundings(where);
-      return (await verify({ ...options, untrackOthers: mayUntrack }, where)).map(describeDifference);
+      const now = await snapshot(where);
+      const { mayUntrack } = await surroundings(where, now);
+      return (await verify({ ...options, untrackOthers: mayUntrack }, where, now)).map(describeDifference);
     });
   }
 
   /** Whether any rule of ours is there, of whatever layout. */
   async exist(namespace: NamespaceHandle): Promise<boolean> {
     return await this.#turn(namespace, async (where) => {
-      for (const variant of VARIANTS) {
-        for (const family of [4, 6] as const) {
-          const own = ownRules(await save(where, family, variant));
-          if (own.some(({ chains }) => chains.length > 0)) return true;
-        }
-      }
-      return false;
+      const own = [...(await snapshot(where)).values()].flatMap(ownRules);
+      return own.some(({ chains }) => chains.length > 0);
     });
   }
 

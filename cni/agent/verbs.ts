@@ -66,10 +66,8 @@ async function add(request: CniRequest, parts: VerbParts): Promise<CniAnswer> {
     if (namespace === undefined)
       throw new TcpcryptError('ERR_TCPCRYPT_NAMESPACE', `${request.netns} is not there`);
     const before = parts.attachments.get(request.containerId, request.interfaceName);
-    let installed = await parts.podRules.install(namespace, { ...rules, dataWhenNoState: true });
-    if (performance.now() - began > IN_TIME_MS) {
-      installed = await parts.podRules.install(namespace, { ...rules, dataWhenNoState: false });
-    }
+    const inTime = (): boolean => performance.now() - began < IN_TIME_MS;
+    const installed = await parts.podRules.install(namespace, rules, inTime);
     // Called again, it finds its own settings: the first record is the one to go back to.
     const again = before?.inode === namespace.inode;
     parts.attachments.set({

@@ -138,6 +138,14 @@ test('a node with its agent, from installation to uninstallation', { skip, timeo
     await eventually(() => types().includes('tcpcrypt'), 'the entry');
   });
 
+  await t.test('hung, it is as good as absent', async () => {
+    node.signalAgent('SIGSTOP');
+    const added = await node.cni('ADD', web);
+    node.signalAgent('SIGCONT');
+    assert.equal(added.status, 0);
+    assert.match(added.stderr, /no answer in time/);
+  });
+
   await t.test(
     'killed and started again it knows its pods; a stop without uninstallation changes nothing',
     async () => {

@@ -136,8 +136,8 @@ export class AgentNode implements AsyncDisposable {
     }
   }
 
-  get agentRuns(): boolean {
-    return this.#agent?.exitCode === null && this.#agent.signalCode === null;
+  signalAgent(signal: NodeJS.Signals): void {
+    this.#agent?.kill(signal);
   }
 
   async stopAgent(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {

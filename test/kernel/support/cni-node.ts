@@ -57,7 +57,11 @@ export class CniNode implements AsyncDisposable {
     const at = (name: string): string => join(this.#folder.path, name);
     mkdirSync(at('bin'));
     symlinkSync(executable, at('bin/tcpcrypt'));
-    for (const name of ['ptp', 'host-local'] as const) symlinkSync(programPath(name), at(`bin/${name}`));
+    for (const name of ['ptp', 'host-local'] as const) {
+      // Debian's know CNI 1.0 and older.
+      const plugin = cniVersion === '1.1.0' ? programPath(name) : `/usr/lib/cni/${name}`;
+      symlinkSync(plugin, at(`bin/${name}`));
+    }
     const ranges = [[{ subnet: '10.98.7.0/24' }], [{ subnet: 'fd98:7::/64' }]];
     const ipam = { type: 'host-local', ranges, dataDir: at('ipam') };
     const plugins = [

@@ -1,8 +1,9 @@
 /** `tcpcrypt run` in a namespace: start it, ask it, kill it. */
 import type { ChildProcess } from 'node:child_process';
-import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { executable } from '../../../cni/executable/testing.ts';
 import type { ConnectionInfo } from '../../../sidecar/rewriter/types.ts';
 import { parseMetrics, type Sample, total } from './metrics.ts';
 import type { Host } from './namespaces.ts';
@@ -18,6 +19,9 @@ export interface TcpcryptOptions {
   readonly checkpoint?: boolean;
   readonly keyLog?: string;
   readonly args?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** Under the supervisor, as in a sidecar's container, with these options of it. */
+  readonly supervise?: readonly string[];
 }
 
 /** One host's rewriter. Its files are on /tmp or, with `checkpoint`, on the memory-backed /dev/shm. */
@@ -49,10 +53,11 @@ export class Tcpcrypt implements AsyncDisposable {
 
   /** Starts the process; resolves when it handles packets. */
   async start(): Promise<this> {
-    const { policy, checkpoint, keyLog, args = [] } = this.#options;
+    const { policy, checkpoint, keyLog, args = [], env = {}, supervise } = this.#options;
     const child = this.host.spawn(
-      launcher,
+      supervise === undefined ? launcher : executable,
       [
+        ...(supervise === undefined ? [] : ['supervise', ...supervise, '--', launcher]),
         ...['run', '--install-rules', '--api-socket', this.#socket, '--metrics-listen', METRICS],
         ...(policy ? ['--policy', join(this.folder, 'policy.json')] : []),
         ...(checkpoint ? ['--state-dir', join(this.folder, 'state')] : []),
@@ -60,7 +65,7 @@ export class Tcpcrypt implements AsyncDisposable {
       ],
       {
         stdio: ['ignore', 'pipe', 'pipe'],
-        env: { ...process.env, ...(keyLog ? { TCPCRYPT_KEYLOGFILE: keyLog } : {}) },
+        env: { ...process.env, ...(keyLog ? { TCPCRYPT_KEYLOGFILE: keyLog } : {}), ...env },
       },
     );
     this.#child = child;
@@ -75,6 +80,11 @@ export class Tcpcrypt implements AsyncDisposable {
   /** The process as the kernel knows it; the launcher must `exec`, or a signal would not reach the rewriter. */
   get pid(): number {
     return this.#child!.pid!;
+  }
+
+  /** The rewriter that the supervisor runs now. */
+  get supervised(): number {
+    return Number(readFileSync(`/proc/${this.pid}/task/${this.pid}/children`, 'utf8').trim());
   }
 
   get running(): boolean {
