@@ -89,15 +89,15 @@ export class PacketLoop {
   readonly #held = new Map<number, Queued>();
   readonly #interfaces = new Map<string, number>();
   readonly #slots;
-  readonly #mergers: Readonly<Record<QueueKind, Merger>>;
+  /** Of the data queue: no other has packets that are rewritten where they lie. */
+  readonly #merger: Merger;
   #current: Queued | undefined;
   #token = 0;
 
   constructor(options: PacketLoopOptions) {
     this.#options = options;
     this.#slots = countersOf(options.counters);
-    const { setup, data } = options.queues;
-    this.#mergers = { setup: new Merger(setup, slotBytes), data: new Merger(data, slotBytes) };
+    this.#merger = new Merger(options.queues.data, slotBytes);
     this.machine = options.createMachine({
       verdict: (token, verdict) => this.#verdict(token, verdict),
       inject: (to, bytes) => this.#inject(to, bytes),
@@ -141,7 +141,7 @@ export class PacketLoop {
       if (count === 0) continue;
       const now = this.#options.now();
       for (let i = 0; i < count; i++) this.#take(kind, i * descriptor.stride, now);
-      this.#mergers[kind].flush();
+      this.#merger.flush();
       this.#flush(kind);
       this.#slots.latency.observe((this.#options.now() - now) / 1000, count);
       total += count;
@@ -152,7 +152,7 @@ export class PacketLoop {
   #take(kind: QueueKind, at: number, now: number): void {
     if (this.#takeQuickly(kind, at, now)) return;
     // What it may be ordered after.
-    this.#mergers[kind].flush();
+    this.#merger.flush();
     const { ring, descriptors } = this.#options.queues[kind];
     const offset = descriptors[at + descriptor.offset]!;
     const bytes = ring.subarray(offset, offset + descriptors[at + descriptor.length]!);
@@ -207,7 +207,7 @@ export class PacketLoop {
       const cleared = clearedMark(this.#options.layout, packetMark);
       const mark = cleared === packetMark ? undefined : cleared;
       counters.add(this.#slots.payload[direction], payloadBytes(ring, start, end));
-      if (direction === 'in') this.#mergers[kind].accept(id, mark, start, end);
+      if (direction === 'in') this.#merger.accept(id, mark, start, end);
       else queue.acceptInPlace(id, mark, start, end);
       counters.add(this.#slots[kind].accept);
     } catch (error) {
