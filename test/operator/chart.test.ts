@@ -186,3 +186,16 @@ test('a release of another name is whole in itself', { skip }, () => {
     'commands and the test alone',
   );
 });
+
+test('Kubernetes 1.29 is the oldest: AppArmor by annotation there, by field later', { skip }, () => {
+  const template = (version: string) =>
+    helm('helm', ['template', 'tcpcrypt', CHART, '-n', NAMESPACE, '--kube-version', version]);
+  const old = template('1.28.15');
+  assert.ok(!old.ok && old.text.includes('>=1.29'), old.text);
+  const field = /appArmorProfile: \{type: Unconfined\}/;
+  const annotation = /container\.apparmor\.security\.beta\.kubernetes\.io\/node-agent: unconfined/;
+  const first = template('1.29.0');
+  assert.match(first.text, annotation);
+  assert.doesNotMatch(first.text, field);
+  assert.match(template('1.34.0').text, field);
+});
