@@ -8,6 +8,7 @@ import type { Server } from 'node:http';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { probe } from '../../netfilter/namespace.ts';
+import { settingsWritable } from '../../netfilter/sysctls.ts';
 import { errorFields, type Logger } from '../../observability/log.ts';
 import { createMetricsServer, type ListenAddress, listenOnPort } from '../../observability/metrics-server.ts';
 import { listenOnPath } from '../../observability/unix-socket.ts';
@@ -81,7 +82,7 @@ export async function run(options: RunOptions, log: Logger, version: string): Pr
   const node = new NodeWriter(cluster.core, nodeName, log);
   const say = (status: InstallerStatus | undefined): void => {
     metrics.set('tcpcrypt_agent_chained', status?.chained ? 1 : 0);
-    node.say(nodeState(able, status));
+    node.say(nodeState({ able, settings: settingsWritable() }, status));
   };
   let losses = 0;
   const installer = createInstaller(options, log, (status) => {
