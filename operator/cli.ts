@@ -39,7 +39,7 @@ async function perform(invocation: Invocation): Promise<void> {
     }
     case 'self-test-server': {
       const { serveSelfTest } = await import('./self-test.ts');
-      return await serveSelfTest(invocation.port);
+      return await serveSelfTest(invocation);
     }
     case 'self-test': {
       const { selfTest } = await import('./self-test.ts');

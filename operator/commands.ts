@@ -1,6 +1,7 @@
 /** The operator's command line: what it knows, in one table from which arguments are read and help is written. */
 import { parseArgs } from 'node:util';
 import { TcpcryptError } from '../errors/catalogue.ts';
+import { API_DIR, API_SOCKET_FILE } from '../kubernetes/names.ts';
 import { type LogLevel, logLevels } from '../observability/log.ts';
 
 export type Invocation =
@@ -14,8 +15,14 @@ export type Invocation =
       readonly identity: string;
       readonly kubeconfig: string | undefined;
     }
-  | { readonly kind: 'self-test-server'; readonly port: number }
-  | { readonly kind: 'self-test'; readonly host: string; readonly port: number; readonly waitMs: number };
+  | ({ readonly kind: 'self-test-server' } & SelfTestPlace)
+  | ({ readonly kind: 'self-test'; readonly host: string; readonly waitMs: number } & SelfTestPlace);
+
+export interface SelfTestPlace {
+  readonly port: number;
+  /** The pod's own sidecar. */
+  readonly apiSocket: string;
+}
 
 const DEFAULT_PORT = '8080';
 
@@ -25,6 +32,7 @@ const options = {
   identity: { type: 'string' },
   kubeconfig: { type: 'string' },
   port: { type: 'string', default: DEFAULT_PORT },
+  'api-socket': { type: 'string', default: `${API_DIR}/${API_SOCKET_FILE}` },
   wait: { type: 'string', default: '120' },
   'log-level': { type: 'string', default: 'info' },
   help: { type: 'boolean' },
@@ -34,8 +42,8 @@ const options = {
 const HELP = `tcpcrypt-operator: puts the tcpcrypt sidecar into pods and hands out policy.
 
 Usage: tcpcrypt-operator run [options]
-       tcpcrypt-operator self-test-server [--port PORT]
-       tcpcrypt-operator self-test HOST [--port PORT] [--wait SECONDS]
+       tcpcrypt-operator self-test-server [options]
+       tcpcrypt-operator self-test HOST [options]
 
 run
   --config FILE       the configuration, which the chart writes (default ${options.config.default})
@@ -46,6 +54,7 @@ run
 self-test-server      answers connections; self-test connects to it, from another pod, and fails if the
                       connection is not encrypted by the end of --wait (default ${options.wait.default})
   --port PORT         default ${DEFAULT_PORT}
+  --api-socket PATH   where the pod's sidecar answers (default ${options['api-socket'].default})
 
   --log-level LEVEL   ${logLevels.join(', ')} (default info)
   --help, --version
@@ -72,11 +81,14 @@ export function parseCommand(args: readonly string[], environment: NodeJS.Proces
         kubeconfig: values.kubeconfig,
       };
     case 'self-test-server':
-      return { kind: name, port: number('port', values.port, 65_535) };
-    case 'self-test': {
-      const waitMs = number('wait', values.wait, 3600) * 1000;
-      return { kind: name, host: rest[0]!, port: number('port', values.port, 65_535), waitMs };
-    }
+      return { kind: name, ...place(values) };
+    case 'self-test':
+      return {
+        kind: name,
+        host: rest[0]!,
+        waitMs: number('wait', values.wait, 3600) * 1000,
+        ...place(values),
+      };
     default:
       throw usage(name === undefined ? 'no command' : `there is no command ${name}`);
   }
@@ -88,6 +100,10 @@ function parse(args: readonly string[]) {
   } catch (error) {
     throw usage((error as Error).message);
   }
+}
+
+function place(values: { port: string; 'api-socket': string }): SelfTestPlace {
+  return { port: number('port', values.port, 65_535), apiSocket: values['api-socket'] };
 }
 
 function required(name: string, value: string | undefined): string {

@@ -79,7 +79,7 @@ const SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2];
 export class Metrics {
   readonly #registry = new Registry();
   readonly #byName = new Map<MetricName, Counter | Gauge | Histogram>();
-  readonly #collectors: (() => void)[] = [];
+  readonly #collectors = new Set<() => void>();
 
   constructor() {
     for (const [key, { type, labels, help }] of Object.entries<Declaration>(metrics)) {
@@ -113,9 +113,10 @@ export class Metrics {
     for (const [labels, value] of series) gauge.set(labels, value);
   }
 
-  /** `collect` is called before each scrape. */
-  beforeScrape(collect: () => void): void {
-    this.#collectors.push(collect);
+  /** `collect` is called before each scrape, as long as `until` has not come. */
+  beforeScrape(collect: () => void, until?: AbortSignal): void {
+    this.#collectors.add(collect);
+    until?.addEventListener('abort', () => this.#collectors.delete(collect));
   }
 
   async text(): Promise<string> {

@@ -5,7 +5,6 @@
 import { once } from 'node:events';
 import type { Server } from 'node:http';
 import type { Server as TlsServer } from 'node:https';
-import { TcpcryptError } from '../errors/catalogue.ts';
 import { ENFORCE_LABEL } from '../kubernetes/names.ts';
 import { errorFields, type Logger } from '../observability/log.ts';
 import { createMetricsServer, listenOnPort } from '../observability/metrics-server.ts';
@@ -32,12 +31,18 @@ export interface RunOptions {
 }
 
 const TIMEOUT_MS = 10_000;
+const RETRY_MS = 2000;
 /** After SIGTERM requests still come for a moment: the Service's endpoints change, then every node learns of it. */
 const DRAIN_MS = 3000;
 
 /** Runs until SIGTERM or SIGINT. Throws what kept it from running. */
 export async function run(options: RunOptions, log: Logger): Promise<void> {
-  const stopped = stopSignal();
+  const stop = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop.abort());
+  const stopped = stop.signal;
+  await using cleanup = new AsyncDisposableStack();
+  // Whatever ends this, nothing may keep the process.
+  cleanup.defer(() => stop.abort());
   const config = readConfig(options.config, options.namespace);
   const cluster = connect(options.kubeconfig);
   const metrics = new Metrics();
@@ -49,10 +54,13 @@ export async function run(options: RunOptions, log: Logger): Promise<void> {
     (error) => log.error(errorFields(error), 'a scrape failed'),
   );
   await listenOnPort(probes, { host: '::', port: config.metricsPort });
+  cleanup.defer(() => close(probes));
 
   const namespaces = watchNamespaces(cluster, log);
+  cleanup.defer(() => namespaces.informer.stop());
   const home = { cluster, namespace: options.namespace, log };
   const suspensions = new SuspensionReader({ ...home, name: config.suspensionsConfigMap });
+  cleanup.defer(() => suspensions.informer.stop());
   metrics.beforeScrape(() => {
     const phases = Object.values(suspensions.entries).map(({ phase }) => phase);
     metrics.set(
@@ -74,17 +82,17 @@ export async function run(options: RunOptions, log: Logger): Promise<void> {
     else void serveWebhook(config, admission, pair, metrics, state, log).then(served.resolve, served.reject);
   };
   const secret = watchCertificate(cluster, certificate, show, metrics, log);
+  cleanup.defer(() => secret.stop());
+  cleanup.defer(() => close(state.serving));
 
+  const events = new EventWriter(cluster, metrics, log);
   const lead = (term: AbortSignal): void => {
     metrics.set('tcpcrypt_operator_leader', 1);
     term.addEventListener('abort', () => metrics.set('tcpcrypt_operator_leader', 0));
     if (config.webhook.certificates === 'Operator') {
       void keepCertificate(cluster, certificate, secret, term, metrics, log);
     }
-    void leadControllers({ ...home, config, namespaces, suspensions, metrics }, term).catch(
-      (error: unknown) =>
-        log.error(errorFields(kubernetesError(error)), 'the controllers could not be started'),
-    );
+    void leadControllers({ ...home, config, namespaces, suspensions, events, metrics }, term);
   };
   const election = {
     namespace: options.namespace,
@@ -106,10 +114,6 @@ export async function run(options: RunOptions, log: Logger): Promise<void> {
   log.info({}, 'stopping');
   await elected;
   await new Promise((resolve) => setTimeout(resolve, DRAIN_MS));
-  secret.stop();
-  namespaces.informer.stop();
-  suspensions.informer.stop();
-  for (const server of [state.serving, probes]) await close(server);
 }
 
 interface State {
@@ -157,15 +161,15 @@ interface LeaderContext {
   readonly config: Config;
   readonly namespaces: Namespaces;
   readonly suspensions: SuspensionReader;
+  readonly events: EventWriter;
   readonly metrics: Metrics;
   readonly log: Logger;
 }
 
 async function leadControllers(context: LeaderContext, term: AbortSignal): Promise<void> {
-  const { cluster, namespace, config, namespaces, suspensions, metrics, log } = context;
+  const { cluster, namespace, config, namespaces, suspensions, events, metrics, log } = context;
   await Promise.all([namespaces.informer.synced, suspensions.informer.synced]);
   if (term.aborted) return;
-  const events = new EventWriter(cluster, metrics, log);
   const { excludedNamespaces } = config.decision;
   const writer = new SuspensionWriter(
     {
@@ -198,7 +202,8 @@ async function leadControllers(context: LeaderContext, term: AbortSignal): Promi
     },
     term,
   );
-  const owner = await ownerOf(cluster, namespace, config.ownerConfigMap);
+  const owner = await ownerOf(context, term);
+  if (owner === undefined) return;
   const policies = {
     cluster,
     namespace,
@@ -210,20 +215,22 @@ async function leadControllers(context: LeaderContext, term: AbortSignal): Promi
   await runPoliciesController({ ...policies, metrics, log }, term);
 }
 
-async function ownerOf(
-  cluster: Cluster,
-  namespace: string,
-  name: string,
-): Promise<{ name: string; uid: string }> {
-  const { metadata } = await within(TIMEOUT_MS, cluster.core.readNamespacedConfigMap({ name, namespace }));
-  if (!metadata?.uid) throw new TcpcryptError('ERR_TCPCRYPT_KUBERNETES', `ConfigMap ${name} has no UID`);
-  return { name, uid: metadata.uid };
-}
-
-function stopSignal(): AbortSignal {
-  const controller = new AbortController();
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => controller.abort());
-  return controller.signal;
+/** Asks until there is an answer; undefined if the term ends before. */
+async function ownerOf({ cluster, namespace, config, log }: LeaderContext, term: AbortSignal) {
+  const name = config.ownerConfigMap;
+  while (!term.aborted) {
+    try {
+      const { metadata } = await within(
+        TIMEOUT_MS,
+        cluster.core.readNamespacedConfigMap({ name, namespace }),
+      );
+      return { name, uid: metadata!.uid! };
+    } catch (error) {
+      log.warn(errorFields(kubernetesError(error)), 'no policies are rendered yet; tried again');
+      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+    }
+  }
+  return undefined;
 }
 
 async function close(server: Server | TlsServer | undefined): Promise<void> {

@@ -7,9 +7,8 @@ import { request } from 'node:http';
 import { connect, createServer, isIPv6, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TcpcryptError } from '../errors/catalogue.ts';
-import { API_DIR, API_SOCKET_FILE } from '../kubernetes/names.ts';
+import type { SelfTestPlace } from './commands.ts';
 
-const API_SOCKET = `${API_DIR}/${API_SOCKET_FILE}`;
 const AGAIN_MS = 1000;
 const CONNECT_WITHIN_MS = 10_000;
 const ANSWER_WITHIN_MS = 5000;
@@ -24,13 +23,13 @@ interface View {
 }
 
 /** Answers each connection with this side's view of it. Runs until SIGTERM. */
-export async function serveSelfTest(port: number): Promise<void> {
+export async function serveSelfTest({ port, apiSocket }: SelfTestPlace): Promise<void> {
   const server = createServer((socket) => {
     socket.setTimeout(CONNECT_WITHIN_MS, () => socket.destroy());
     socket.on('error', () => {});
     // A first byte of the client's: by then the connection is set up at both ends.
     socket.once('data', () => {
-      viewOf(socket).then(
+      viewOf(socket, apiSocket).then(
         (view) => socket.end(JSON.stringify({ view })),
         (error: Error) => socket.end(JSON.stringify({ problem: error.message })),
       );
@@ -47,17 +46,13 @@ export async function serveSelfTest(port: number): Promise<void> {
 /** Connects until both ends see the connection encrypted, and under the same session ID. Throws ERR_TCPCRYPT_SELF_TEST. */
 export async function selfTest({
   host,
-  port,
   waitMs,
-}: {
-  host: string;
-  port: number;
-  waitMs: number;
-}): Promise<string> {
+  ...place
+}: SelfTestPlace & { readonly host: string; readonly waitMs: number }): Promise<string> {
   const endMs = performance.now() + waitMs;
   for (;;) {
     try {
-      const { here, there } = await attempt(host, port);
+      const { here, there } = await attempt(host, place);
       if (here.sessionId !== there.sessionId) throw new Error('the ends have different session IDs');
       return `encrypted: ${here.keyExchange}, ${here.suite}, session ${here.sessionId}`;
     } catch (error) {
@@ -69,7 +64,10 @@ export async function selfTest({
   }
 }
 
-async function attempt(host: string, port: number): Promise<{ here: View; there: View }> {
+async function attempt(
+  host: string,
+  { port, apiSocket }: SelfTestPlace,
+): Promise<{ here: View; there: View }> {
   const socket = connect({ host, port, timeout: CONNECT_WITHIN_MS });
   socket.on('timeout', () => socket.destroy(new Error('no answer in time')));
   try {
@@ -81,7 +79,7 @@ async function attempt(host: string, port: number): Promise<{ here: View; there:
         text += chunk;
         if (text.length > MAX_ANSWER_BYTES) throw new Error('the answer is too long');
         // Asked while the connection is open.
-        if (text.endsWith('}')) return await viewOf(socket);
+        if (text.endsWith('}')) return await viewOf(socket, apiSocket);
       }
       throw new Error('the server closed without an answer');
     })();
@@ -95,15 +93,18 @@ async function attempt(host: string, port: number): Promise<{ here: View; there:
 }
 
 /** Asks this pod's sidecar. */
-async function viewOf({ localAddress, localPort, remoteAddress, remotePort }: Socket): Promise<View> {
+async function viewOf(
+  { localAddress, localPort, remoteAddress, remotePort }: Socket,
+  socketPath: string,
+): Promise<View> {
   const query = new URLSearchParams({
     local: endpoint(localAddress, localPort),
     remote: endpoint(remoteAddress, remotePort),
   });
-  const call = request({ socketPath: API_SOCKET, path: `/v1/sessions?${query}`, agent: false }).end();
+  const call = request({ socketPath, path: `/v1/sessions?${query}`, agent: false }).end();
   call.setTimeout(ANSWER_WITHIN_MS, () => call.destroy(new Error('the sidecar does not answer')));
   const [response] = await once(call, 'response').catch((error: Error) => {
-    throw new Error(`is this pod injected? ${API_SOCKET}: ${error.message}`);
+    throw new Error(`is this pod injected? ${socketPath}: ${error.message}`);
   });
   let body = '';
   for await (const chunk of response.setEncoding('utf8')) body += chunk;

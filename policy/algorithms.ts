@@ -26,7 +26,10 @@ export const SUITES: ReadonlyMap<string, number> = new Map([
 
 /** Without RSA-OAEP, which is off unless policy names it. */
 export const DEFAULT_KEY_EXCHANGES: readonly number[] = [0x210, 0x202, 0x200, 0x201];
-export const DEFAULT_SUITES: readonly number[] = perSegment.map(([, id]) => id);
+/** Those of wire.md section 2, in its order. */
+export const DEFAULT_SUITES: readonly number[] = [
+  0x601, 0x600, 0x101, 0x401, 0x501, 0x100, 0x400, 0x500, 0x300,
+];
 
 const invert = (names: ReadonlyMap<string, number>): ReadonlyMap<number, string> =>
   new Map([...names].map(([name, id]) => [id, name]));
@@ -40,16 +43,3 @@ export const keyExchangeName = (id: number): string => keyExchangeNames.get(id) 
 
 /** The name of a suite, or its number in hex where there is none. */
 export const suiteName = (id: number): string => suiteNames.get(id) ?? hex(id);
-
-/**
- * The suites that an endpoint can offer, in the same order. An aggregate suite that it does not have
- * stands for its per-segment twin: same cipher, same MAC, so nothing that policy forbade gets in.
- */
-export function supportedSuites(ids: readonly number[], supported: ReadonlySet<number>): number[] {
-  const out = new Set<number>();
-  for (const id of ids) {
-    if (supported.has(id)) out.add(id);
-    else if (id % 0x100 === AGGREGATE && supported.has(id - AGGREGATE)) out.add(id - AGGREGATE);
-  }
-  return [...out];
-}

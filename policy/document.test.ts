@@ -76,7 +76,7 @@ test('JSON is read as YAML is, and {} is the built-in policy', () => {
     sessionCache: { enabled: true, maxEntries: 10_000, lifetimeMs: 3_600_000 },
     algorithms: {
       keyExchanges: [0x210, 0x202, 0x200, 0x201],
-      suites: [0x600, 0x100, 0x400, 0x500, 0x300],
+      suites: [0x601, 0x600, 0x101, 0x401, 0x501, 0x100, 0x400, 0x500, 0x300],
     },
     rekey: { afterBytes: 2 ** 36, afterMs: 86_400_000 },
     pathChecks: { enabled: false, server: '' },

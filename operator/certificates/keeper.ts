@@ -78,7 +78,7 @@ export async function keepCertificate(
   log: Logger,
 ): Promise<void> {
   const { validMs } = settings;
-  const lifetimes = { validMs, renewBeforeMs: validMs / 3, settleMs: Math.min(SETTLE_MS, validMs / 20) };
+  const lifetimes = { validMs, renewBeforeMs: validMs / 3, settleMs: Math.min(SETTLE_MS, validMs / 10) };
   const lookEveryMs = Math.min(LOOK_EVERY_MS, validMs / 40);
   let trustedSince: number | undefined;
   const look = async (): Promise<boolean> => {

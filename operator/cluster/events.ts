@@ -17,6 +17,7 @@ export interface Notice {
 }
 
 const MAX_WAITING = 1000;
+const MAX_REMEMBERED = 10_000;
 const TIMEOUT_MS = 10_000;
 /** The API's own limit. */
 const MAX_MESSAGE = 1024;
@@ -27,6 +28,7 @@ export class EventWriter {
   readonly #cluster: Cluster;
   readonly #metrics: Metrics;
   readonly #log: Logger;
+  readonly #said = new Set<string>();
   #writing = false;
 
   constructor(cluster: Cluster, metrics: Metrics, log: Logger) {
@@ -39,10 +41,12 @@ export class EventWriter {
   }
 
   write(notice: Notice): void {
+    if (this.#said.has(notice.name)) return;
     if (this.#waiting.length >= MAX_WAITING) {
       this.#count(notice, 'dropped');
       return;
     }
+    this.#remember(notice.name);
     this.#waiting.push(notice);
     if (!this.#writing) void this.#drain();
   }
@@ -67,6 +71,14 @@ export class EventWriter {
       }
     }
     this.#writing = false;
+  }
+
+  /** A pod changes often in its first minutes. What is forgotten is asked of the API server again. */
+  #remember(name: string): void {
+    this.#said.add(name);
+    if (this.#said.size <= MAX_REMEMBERED) return;
+    const [oldest] = this.#said;
+    this.#said.delete(oldest!);
   }
 
   async #create({ name, about, type, reason, message }: Notice): Promise<void> {

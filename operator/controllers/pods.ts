@@ -51,9 +51,7 @@ export function runPodsController(context: PodsControllerContext, stop: AbortSig
     metrics.replace('tcpcrypt_operator_pods_left_alone', []);
   });
   informer.on('change', (pod) => look(pod, context));
-  metrics.beforeScrape(() => {
-    if (!stop.aborted) summarise(informer.list(), context);
-  });
+  metrics.beforeScrape(() => summarise(informer.list(), context), stop);
 }
 
 function look(pod: PodEssentials, context: PodsControllerContext): void {

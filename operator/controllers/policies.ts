@@ -107,7 +107,8 @@ export async function runPoliciesController(context: PoliciesContext, stop: Abor
     }
   };
 
-  metrics.beforeScrape(() => metrics.set('tcpcrypt_operator_queue_depth', queue.size, { queue: 'policies' }));
+  const depth = () => metrics.set('tcpcrypt_operator_queue_depth', queue.size, { queue: 'policies' });
+  metrics.beforeScrape(depth, stop);
   // A namespace that came or went, and a rendered object that somebody changed or removed.
   for (const event of ['change', 'delete'] as const) {
     namespaces.informer.on(event, ({ metadata }) => look(metadata?.name));

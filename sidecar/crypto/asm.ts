@@ -8,6 +8,7 @@
  * random byte as an argument, and never throws because of what a peer sent.
  */
 import { timingSafeEqual } from 'node:crypto';
+import { onesComplementSum } from '../wire/checksum.ts';
 import { cprf } from './kdf.ts';
 import { aesCtr, chacha20, type Keystream } from './keystream.ts';
 import { aesOfBlock, cmacAes128, ghashThenAes, hmacSha256, MAC_BYTES, type Mac, xorInto } from './mac.ts';
@@ -25,8 +26,41 @@ export interface Asm {
    * 16 bytes. `assoc` is Assoc-Data of wire.md section 5.
    */
   tag(ciphertext: Uint8Array, assoc: Uint8Array, ackOffset: number): Uint8Array;
+  /**
+   * Encrypts the segment's data in place and writes its tag, in one call. Returns the Internet checksum's sum over
+   * the ciphertext, so that the packet's checksum needs no second pass over it.
+   */
+  seal(segment: SegmentInPlace): number;
+  /**
+   * Verifies a segment, in constant time, and if its tag is right decrypts its data in place. `rest` is the sum over
+   * all that the TCP checksum covers but the data. Returns the sum over the plaintext; or BAD_CHECKSUM or
+   * BAD_TAG, and nothing is changed.
+   */
+  open(segment: SegmentInPlace, rest: number): number;
   /** Zeroes the keys. Any later use throws. */
   destroy(): void;
+}
+
+/** What `open` answers instead of a sum. The checksum is looked at first: damage is no forgery. */
+export const BAD_CHECKSUM = -1;
+export const BAD_TAG = -2;
+
+/**
+ * A segment in a buffer, for `seal` and `open`. One object serves all packets, filled anew for each, so that none
+ * is made for a packet.
+ */
+export interface SegmentInPlace {
+  bytes: Uint8Array;
+  /** Where the 16 bytes of the tag are, before the data; data is bytes[dataAt, end). */
+  tagAt: number;
+  dataAt: number;
+  end: number;
+  /** Assoc-Data: the first `assocBytes` of it. */
+  assoc: Uint8Array;
+  assocBytes: number;
+  /** As for `crypt` and `tag`. */
+  offset: number;
+  ackOffset: number;
 }
 
 export interface Suite {
@@ -203,6 +237,28 @@ class KeyedAsm implements Asm {
     const tag = new Uint8Array(this.#segmentMac.compute(ciphertext, assoc));
     xorInto(tag, this.#ackMac.compute(this.#ackBlock, NOTHING));
     return tag;
+  }
+
+  seal(segment: SegmentInPlace): number {
+    const { bytes, tagAt, dataAt, end, offset } = segment;
+    const data = bytes.subarray(dataAt, end);
+    this.crypt(offset, data);
+    bytes.set(this.#tagOf(segment, data), tagAt);
+    return onesComplementSum(data, 0, data.length);
+  }
+
+  open(segment: SegmentInPlace, rest: number): number {
+    const { bytes, tagAt, dataAt, end, offset } = segment;
+    const data = bytes.subarray(dataAt, end);
+    this.#mustLive();
+    if (onesComplementSum(data, 0, data.length, rest) !== 0xffff) return BAD_CHECKSUM;
+    if (!equalTags(this.#tagOf(segment, data), bytes.subarray(tagAt, tagAt + MAC_BYTES))) return BAD_TAG;
+    this.crypt(offset, data);
+    return onesComplementSum(data, 0, data.length);
+  }
+
+  #tagOf({ assoc, assocBytes, ackOffset }: SegmentInPlace, ciphertext: Uint8Array): Uint8Array {
+    return this.tag(ciphertext, assoc.subarray(0, assocBytes), ackOffset);
   }
 
   destroy(): void {

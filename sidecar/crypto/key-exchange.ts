@@ -5,7 +5,13 @@
 import { concat } from '../wire/bytes.ts';
 import { decodeKeyMaterial, encodeKeyMaterial, NONCE_BYTES } from '../wire/init.ts';
 import { type Group, p256, p521, x25519 } from './dh.ts';
-import { CIPHERTEXT_BYTES, ENCAPSULATION_KEY_BYTES, encapsulateTo, generateKey } from './mlkem.ts';
+import {
+  CIPHERTEXT_BYTES,
+  type DecapsulationKey,
+  ENCAPSULATION_KEY_BYTES,
+  encapsulateTo,
+  generateKey,
+} from './mlkem.ts';
 import type { Random } from './random.ts';
 import { rsaOaep } from './rsa.ts';
 
@@ -75,58 +81,75 @@ function ecdhe(id: number, name: string, group: Group): KeyExchange {
  * ML-KEM-768 beside X25519; the ML-KEM part comes first everywhere. C draws the ML-KEM seed (64), then its X25519
  * scalar; S draws N_S, the ML-KEM message (32), its X25519 scalar.
  */
-const x25519MlKem768: KeyExchange = {
-  id: 0x210,
-  name: 'X25519MLKEM768',
-  publicKeyBytes: ENCAPSULATION_KEY_BYTES + x25519.shareBytes,
-  keyMaterialBytes: NONCE_FIELD_BYTES + CIPHERTEXT_BYTES + x25519.shareBytes,
-  generate(random) {
-    const kem = generateKey(random);
-    const pair = x25519.generate(random);
-    return {
-      publicKey: concat([kem.encapsulationKey, pair.share]),
-      complete(keyMaterial) {
-        const decoded = decodeKeyMaterial(keyMaterial);
-        if (decoded === 'malformed') return 'invalid';
-        const { rest } = decoded;
-        // Each part checks its own length.
-        return joined(
-          kem.decapsulate(rest.subarray(0, CIPHERTEXT_BYTES)),
-          pair.agree(rest.subarray(CIPHERTEXT_BYTES)),
-        );
-      },
-      destroy() {
-        kem.destroy();
-        pair.destroy();
-      },
-    };
-  },
-  respond(publicKey, random) {
-    if (publicKey.length !== x25519MlKem768.publicKeyBytes) return 'invalid';
-    const nonce = random(NONCE_BYTES);
-    const encapsulation = encapsulateTo(publicKey.subarray(0, ENCAPSULATION_KEY_BYTES), random);
-    if (encapsulation === 'invalid') return 'invalid';
-    const pair = x25519.generate(random);
-    const pms = joined(encapsulation.sharedKey, pair.agree(publicKey.subarray(ENCAPSULATION_KEY_BYTES)));
-    pair.destroy();
-    if (pms === 'invalid') return 'invalid';
-    return {
-      keyMaterial: encodeKeyMaterial(nonce, concat([encapsulation.ciphertext, pair.share])),
-      pms,
-    };
-  },
-};
+function hybrid({ x25519, mlKem768 }: Generators): KeyExchange {
+  const publicKeyBytes = ENCAPSULATION_KEY_BYTES + x25519.shareBytes;
+  return {
+    id: 0x210,
+    name: 'X25519MLKEM768',
+    publicKeyBytes,
+    keyMaterialBytes: NONCE_FIELD_BYTES + CIPHERTEXT_BYTES + x25519.shareBytes,
+    generate(random) {
+      const kem = mlKem768(random);
+      const pair = x25519.generate(random);
+      return {
+        publicKey: concat([kem.encapsulationKey, pair.share]),
+        complete(keyMaterial) {
+          const decoded = decodeKeyMaterial(keyMaterial);
+          if (decoded === 'malformed') return 'invalid';
+          const { rest } = decoded;
+          // Each part checks its own length.
+          return joined(
+            kem.decapsulate(rest.subarray(0, CIPHERTEXT_BYTES)),
+            pair.agree(rest.subarray(CIPHERTEXT_BYTES)),
+          );
+        },
+        destroy() {
+          kem.destroy();
+          pair.destroy();
+        },
+      };
+    },
+    respond(publicKey, random) {
+      if (publicKey.length !== publicKeyBytes) return 'invalid';
+      const nonce = random(NONCE_BYTES);
+      const encapsulation = encapsulateTo(publicKey.subarray(0, ENCAPSULATION_KEY_BYTES), random);
+      if (encapsulation === 'invalid') return 'invalid';
+      const pair = x25519.generate(random);
+      const pms = joined(encapsulation.sharedKey, pair.agree(publicKey.subarray(ENCAPSULATION_KEY_BYTES)));
+      pair.destroy();
+      if (pms === 'invalid') return 'invalid';
+      return {
+        keyMaterial: encodeKeyMaterial(nonce, concat([encapsulation.ciphertext, pair.share])),
+        pms,
+      };
+    },
+  };
+}
+
+/** Where the ephemeral keys of the usual exchanges come from. */
+export interface Generators {
+  readonly x25519: Group;
+  readonly mlKem768: (random: Random) => DecapsulationKey;
+}
 
 /** Every exchange by its id. */
-export const keyExchanges: ReadonlyMap<number, KeyExchange> = new Map(
-  [
-    x25519MlKem768,
-    ecdhe(0x202, 'X25519', x25519),
-    ecdhe(0x200, 'P-256', p256),
-    ecdhe(0x201, 'P-521', p521),
-    rsaOaep,
-  ].map((exchange) => [exchange.id, exchange]),
-);
+export function makeKeyExchanges(generators: Generators): ReadonlyMap<number, KeyExchange> {
+  return new Map(
+    [
+      hybrid(generators),
+      ecdhe(0x202, 'X25519', generators.x25519),
+      ecdhe(0x200, 'P-256', p256),
+      ecdhe(0x201, 'P-521', p521),
+      rsaOaep,
+    ].map((exchange) => [exchange.id, exchange]),
+  );
+}
+
+/** Every exchange by its id; each key is made when it is needed. */
+export const keyExchanges: ReadonlyMap<number, KeyExchange> = makeKeyExchanges({
+  x25519,
+  mlKem768: generateKey,
+});
 
 const byName: ReadonlyMap<string, KeyExchange> = new Map(
   [...keyExchanges.values()].map((exchange) => [exchange.name, exchange]),

@@ -65,7 +65,9 @@ test('a queue takes any arguments', options, () => {
   const queue = new native.Queue(5, true, false, 16, 65535, 2, 65536, pair.b.path);
   fc.assert(
     fc.property(
-      fc.constantFrom('verdict', 'receive', 'flush', 'stats', 'wake') as fc.Arbitrary<keyof NativeQueue>,
+      fc.constantFrom('verdict', 'acceptAll', 'receive', 'flush', 'stats', 'wake') as fc.Arbitrary<
+        keyof NativeQueue
+      >,
       argumentLists,
       (method, list) => {
         queue.wake();
@@ -79,6 +81,16 @@ test('a queue takes any arguments', options, () => {
     for (const id of numbers) attempt(() => queue.verdict(id as number, 1, undefined, payload as Uint8Array));
     for (const mark of numbers) attempt(() => queue.verdict(1, 4, mark as number, payload as Uint8Array));
   }
+  const entries = new Uint32Array(queue.acceptances);
+  const words = [0, 1, 66_559, 66_560, 2 * 66_560, 2 * 66_560 + 1, 2 ** 31, 2 ** 32 - 1];
+  for (const start of words)
+    for (const end of words)
+      for (const count of numbers) {
+        entries.set([1, start, end, 1, 7, 2, 0, 40, start, end]);
+        attempt(() => queue.acceptAll(count as number));
+      }
+  structuredClone(queue.acceptances, { transfer: [queue.acceptances] });
+  assert.throws(() => queue.acceptAll(1), /detached/);
   queue.flush();
   queue.close();
 });
@@ -110,6 +122,18 @@ test('verdicts and payloads out of range are refused', options, () => {
   assert.throws(verdict(1, 1, { payload: detached() }), RangeError);
   assert.throws(verdict(1, 1, { payload: new Uint8Array(new SharedArrayBuffer(8)) }), TypeError);
   assert.throws(verdict(1, 1, { mark: 2 ** 32 }), RangeError);
+  const room = queue.ring.length;
+  const wrong: [number, number][] = [
+    [0, 65_532],
+    [5, 5],
+    [6, 5],
+    [room - 1, room + 1],
+    [room, 2 ** 32 - 1],
+  ];
+  for (const [start, end] of wrong) {
+    queue.acceptInPlace(1, undefined, start, end);
+    assert.throws(() => queue.flush(), RangeError);
+  }
   queue.flush();
   queue.receive(0);
   assert.equal(queue.verdictErrors, 0);
@@ -180,7 +204,7 @@ test('a method with another receiver throws', options, () => {
     Object.create(own),
   ];
   for (const receiver of [...receivers, Reflect.construct(Object, [], native.Queue as never)]) {
-    for (const method of ['receive', 'verdict', 'flush', 'stats', 'close', 'wake'] as const) {
+    for (const method of ['receive', 'verdict', 'acceptAll', 'flush', 'stats', 'close', 'wake'] as const) {
       assert.throws(() => (native.Queue.prototype[method] as AnyFunction).call(receiver, 0));
     }
   }

@@ -11,6 +11,7 @@ import { checksum } from './index.ts';
 import { native } from './native.ts';
 import {
   type AnyFunction,
+  argument,
   argumentLists,
   attempt,
   buffers,
@@ -98,4 +99,80 @@ test('completeChecksums writes nothing outside the packet', () => {
     ),
     { numRuns: 3000 },
   );
+});
+
+test('Transform takes any arguments, and stays within its buffers', () => {
+  const ids = [0x100, 0x300, 0x400, 0x500, 0x600];
+  const transforms = ids.map((id) => {
+    const long = id === 0x400 || id === 0x500 ? 32 : 16;
+    return new native.Transform(id, new Uint8Array(long), new Uint8Array(32), new Uint8Array(long));
+  });
+  const methods = ['crypt', 'tag', 'seal', 'open', 'destroy'] as const;
+  fc.assert(
+    fc.property(argumentLists, (list) => {
+      const make = native.Transform as unknown as new (...args: unknown[]) => unknown;
+      attempt(() => new make(...list.map((each) => each())));
+      attempt(() => new make(0x600, ...list.map((each) => each())));
+    }),
+    { numRuns: 1000 },
+  );
+  const longLists = fc.array(argument, { minLength: 6, maxLength: 10 });
+  fc.assert(
+    fc.property(
+      fc.constantFrom(...transforms),
+      fc.constantFrom(...methods.slice(0, 4)),
+      fc.oneof(argumentLists, longLists),
+      (transform, method, list) => {
+        attempt(() =>
+          (transform[method] as AnyFunction).apply(
+            transform,
+            list.map((make) => make()),
+          ),
+        );
+      },
+    ),
+    { numRuns: 3000 },
+  );
+  // Buffers and numbers of the right kinds: positions decide.
+  const places = fc.array(fc.constantFrom(...numbers.slice(0, 12), 20, 40, 63), {
+    minLength: 6,
+    maxLength: 6,
+  });
+  fc.assert(
+    fc.property(
+      fc.constantFrom(...transforms),
+      fc.nat(20),
+      fc.nat(20),
+      places,
+      (transform, one, two, [tagAt, dataAt, end, assocBytes, offset, ackOffset]) => {
+        const list = buffers();
+        const args = [list[one], tagAt, dataAt, end, list[two], assocBytes, offset, ackOffset, 0xffff];
+        attempt(() => (transform.seal as AnyFunction).apply(transform, args));
+        attempt(() => (transform.open as AnyFunction).apply(transform, args));
+      },
+    ),
+    { numRuns: 5000 },
+  );
+  for (const other of [{}, undefined, new native.RawSender(0, undefined)]) {
+    for (const method of methods) attempt(() => (transforms[0]![method] as AnyFunction).call(other));
+  }
+  for (const transform of transforms) {
+    transform.destroy();
+    assert.throws(() => transform.crypt(0, new Uint8Array(1)), /destroyed/);
+  }
+});
+
+test('Transform: tag and data must be in order and whole', () => {
+  const transform = new native.Transform(0x600, new Uint8Array(16), new Uint8Array(32), new Uint8Array(16));
+  const assoc = new Uint8Array(20);
+  const seal = (bytes: Uint8Array, tagAt: number, dataAt: number, end: number, assocBytes = 20) =>
+    transform.seal(bytes, tagAt, dataAt, end, assoc, assocBytes, 1, 1);
+  assert.ok(seal(new Uint8Array(32), 0, 16, 32) > 0);
+  assert.equal(seal(new Uint8Array(16), 0, 16, 16), 0);
+  assert.throws(() => seal(new Uint8Array(32), 0, 16, 33), RangeError);
+  assert.throws(() => seal(new Uint8Array(32), 1, 16, 32), RangeError);
+  assert.throws(() => seal(new Uint8Array(32), 20, 16, 32), RangeError);
+  assert.throws(() => seal(new Uint8Array(32), 0, 17, 16), RangeError);
+  assert.throws(() => seal(new Uint8Array(32), 0, 16, 32, 21), RangeError);
+  assert.throws(() => seal(detached(), 0, 16, 32), RangeError);
 });

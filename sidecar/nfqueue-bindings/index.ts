@@ -56,6 +56,9 @@ export const packetFlags = { checksumNotReady: 1, gso: 2, cut: 4 } as const;
 /** The longest packet that a verdict can carry: what a netlink attribute holds. */
 export const maxPayloadBytes = 65531;
 
+/** The ring has a slot of so many bytes for each packet of a batch: room for the longest there is. */
+export const slotBytes = 66_560;
+
 export interface QueueOptions {
   /** 0 to 65535. */
   readonly number: number;
@@ -93,12 +96,20 @@ export interface VerdictOptions {
   readonly mark?: number | undefined;
 }
 
+/** id, start, end, whether there is a mark, mark. */
+const ACCEPTANCE_WORDS = 5;
 const none: VerdictOptions = Object.freeze({});
 
 /** A bound queue. Belongs to one thread; only `wake` (the function) may be called from others. */
 export class Queue {
   readonly #native: NativeQueue;
-  /** Holds the packets of the last `receive`; the next one overwrites them. */
+  /** Packets accepted from the ring, as the addon reads them, and how many there are. */
+  readonly #acceptances: Uint32Array;
+  #accepted = 0;
+  /**
+   * Holds the packets of the last `receive`; the next one overwrites them. The 24 bytes before each packet, of its
+   * netlink message, belong to nothing any more.
+   */
   readonly ring: Buffer;
   readonly descriptors: Uint32Array;
   /** For `wake`, by any thread. */
@@ -119,6 +130,7 @@ export class Queue {
     this.number = number;
     this.ring = Buffer.from(this.#native.ring);
     this.descriptors = new Uint32Array(this.#native.descriptors);
+    this.#acceptances = new Uint32Array(this.#native.acceptances);
     this.wakeFd = this.#native.wakeFd;
   }
 
@@ -128,6 +140,7 @@ export class Queue {
    * end a worker, wake it first.
    */
   receive(timeoutMs: number): number {
+    this.#giveAccepted();
     return coded(() => this.#native.receive(timeoutMs));
   }
 
@@ -141,11 +154,34 @@ export class Queue {
 
   /** Adds a verdict to the batch. A batch that is full is sent by itself; `flush` sends the rest. */
   verdict(id: number, verdict: VerdictNumber, options: VerdictOptions = none): void {
+    this.#giveAccepted();
     this.#native.verdict(id, verdict, options.mark, options.payload);
+  }
+
+  /**
+   * Accepts a packet with what ring[start, end) holds when the batch is sent, and with `mark` if there is one. Costs a
+   * few words in memory; they, and the packet, are read when any other verdict is given or the batch is sent.
+   */
+  acceptInPlace(id: number, mark: number | undefined, start: number, end: number): void {
+    const entries = this.#acceptances;
+    if (this.#accepted * ACCEPTANCE_WORDS === entries.length) this.#giveAccepted();
+    const at = this.#accepted++ * ACCEPTANCE_WORDS;
+    entries[at] = id;
+    entries[at + 1] = start;
+    entries[at + 2] = end;
+    entries[at + 3] = mark === undefined ? 0 : 1;
+    entries[at + 4] = mark ?? 0;
+  }
+
+  #giveAccepted(): void {
+    const count = this.#accepted;
+    this.#accepted = 0;
+    if (count > 0) this.#native.acceptAll(count);
   }
 
   /** Sends the batch, in one system call. What the kernel refuses is counted, never thrown. */
   flush(): void {
+    this.#giveAccepted();
     this.#native.flush();
   }
 
@@ -163,6 +199,7 @@ export class Queue {
 
   /** Sends the batch, unbinds and closes; packets that the kernel still held are dropped. */
   close(): void {
+    this.#giveAccepted();
     this.#native.close();
   }
 

@@ -9,9 +9,11 @@ import { type ErrorCode, TcpcryptError } from '../../errors/catalogue.ts';
 interface NativeQueue {
   readonly ring: ArrayBuffer;
   readonly descriptors: ArrayBuffer;
+  readonly acceptances: ArrayBuffer;
   readonly wakeFd: number;
   receive(timeoutMs: number): number;
   verdict(id: number, verdict: number, mark: number | undefined, payload: Uint8Array | undefined): void;
+  acceptAll(count: number): void;
   flush(): void;
   wake(): void;
   stats(): { received: number; overruns: number; verdictErrors: number; malformed: number };
@@ -21,6 +23,33 @@ interface NativeQueue {
 interface NativeRawSender {
   send(packet: Uint8Array, ifindex?: number): number;
   close(): void;
+}
+
+export interface NativeTransform {
+  crypt(offset: number, data: Uint8Array): void;
+  tag(ciphertext: Uint8Array, assoc: Uint8Array, ackOffset: number, out: Uint8Array): void;
+  seal(
+    bytes: Uint8Array,
+    tagAt: number,
+    dataAt: number,
+    end: number,
+    assoc: Uint8Array,
+    assocBytes: number,
+    offset: number,
+    ackOffset: number,
+  ): number;
+  open(
+    bytes: Uint8Array,
+    tagAt: number,
+    dataAt: number,
+    end: number,
+    assoc: Uint8Array,
+    assocBytes: number,
+    offset: number,
+    ackOffset: number,
+    rest: number,
+  ): number;
+  destroy(): void;
 }
 
 interface Native {
@@ -35,6 +64,7 @@ interface Native {
     netns: string | undefined,
   ) => NativeQueue;
   RawSender: new (mark: number, netns: string | undefined) => NativeRawSender;
+  Transform: new (suite: number, enc: Uint8Array, mac: Uint8Array, ack: Uint8Array) => NativeTransform;
   wait(timeoutMs: number, ...queues: readonly NativeQueue[]): void;
   wake(fd: number): boolean;
   checksum(buffer: Uint8Array, start: number, end: number, initial?: number): number;

@@ -100,6 +100,27 @@ test('modify: the receiver gets the bytes given back', options, async () => {
   assert.deepEqual([received, answer], ['HELLO', 'HELLO']);
 });
 
+test(
+  'modify in place: the receiver gets what the ring holds from where the packet was moved to',
+  options,
+  async () => {
+    using pair = new Pair();
+    pair.b.run(toQueue);
+    using queue = open(pair);
+    const { answer, received } = await converse(pair, queue, (packet) => {
+      const text = Buffer.from(tcpPayload(packet.bytes)).toString();
+      packet.bytes.write(text.toUpperCase(), packet.bytes.length - text.length);
+      assert.equal(completeChecksums(packet.bytes), true);
+      // Where the netlink message stood is room.
+      const start = packet.offset - 24;
+      queue.ring.set(packet.bytes, start);
+      queue.acceptInPlace(packet.id, undefined, start, start + packet.bytes.length);
+    });
+    assert.deepEqual([received, answer], ['HELLO', 'HELLO']);
+    assert.equal(queue.verdictErrors, 0);
+  },
+);
+
 test('repeat: the mark becomes the connmark and the connection passes the queue by', options, async () => {
   using pair = new Pair();
   pair.b.run(`

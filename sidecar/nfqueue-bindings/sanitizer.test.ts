@@ -1,4 +1,4 @@
-/** Runs the tests that throw wrong bytes and arguments at the addon under the address sanitiser. */
+/** Runs the tests of the transforms, and those that throw wrong bytes and arguments at the addon, under the address sanitiser. */
 
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
@@ -6,7 +6,13 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 const path = (relative: string): string => fileURLToPath(new URL(relative, import.meta.url));
-const files = ['./hostile.test.ts', './hostile-queue.test.ts', './parse.test.ts', './checksum.test.ts'];
+const files = [
+  './hostile.test.ts',
+  './hostile-queue.test.ts',
+  './parse.test.ts',
+  './checksum.test.ts',
+  './suites.test.ts',
+];
 
 test('the address sanitiser finds nothing', () => {
   const build = { env: { ...process.env, SANITIZE: 'address' }, stdio: 'pipe' } as const;

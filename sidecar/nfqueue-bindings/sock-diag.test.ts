@@ -41,6 +41,12 @@ test('RFC 5952: addresses in their one form, IPv4-mapped ones as IPv4', () => {
   ]);
 });
 
+test('a socket that is bound to an interface', () => {
+  const bound = dump(4, '10.0.0.1', '10.0.0.2');
+  bound.writeUInt32LE(3, 16 + 40);
+  assert.equal(parseSockDiag(bound, 4)[0]!.boundToInterface, true);
+});
+
 test('messages of another family, cut ones and their end', () => {
   const good = dump(4, '10.0.0.1', '10.0.0.2');
   assert.deepEqual(parseSockDiag(good, 6), []);

@@ -12,7 +12,17 @@ const inetDiagInfo = 2;
 const addressFamilies = { 4: 2, 6: 10 } as const;
 
 /** struct inet_diag_msg. */
-const message = { family: 0, state: 1, sport: 4, dport: 6, src: 8, dst: 24, wqueue: 60, bytes: 72 } as const;
+const message = {
+  family: 0,
+  state: 1,
+  sport: 4,
+  dport: 6,
+  src: 8,
+  dst: 24,
+  interface: 40,
+  wqueue: 60,
+  bytes: 72,
+} as const;
 /** struct tcp_info. */
 const tcpInfo = { bytesAcked: 120, bytesReceived: 128, notSentBytes: 144, bytes: 148 } as const;
 
@@ -72,6 +82,7 @@ function parseSocket(view: DataView, at: number, end: number, family: 4 | 6): So
     remote: formatEndpoint(view, family, at + message.dst, at + message.dport),
     state,
     sendQueueBytes: view.getUint32(at + message.wqueue, true),
+    ...(view.getUint32(at + message.interface, true) !== 0 && { boundToInterface: true }),
   };
   const info = hasCounters(state) ? findTcpInfo(view, at + message.bytes, end) : undefined;
   if (info === undefined) return socket;

@@ -3,7 +3,7 @@
  * Knows nothing of segments. Pure: randomness is handed in.
  */
 import { equalTags, suites } from '../crypto/asm.ts';
-import { type KeyExchange, keyExchanges, type Offer } from '../crypto/key-exchange.ts';
+import type { KeyExchange, Offer, Random } from '../crypto/key-exchange.ts';
 import {
   decodeInit1,
   decodeInit2,
@@ -28,6 +28,15 @@ const INIT2_FIXED_BYTES = 12;
 export interface Algorithms {
   readonly keyExchanges: readonly number[];
   readonly suites: readonly number[];
+}
+
+/** What this end can do, and may. */
+export interface Means {
+  /** By id. Which of them may be used `algorithms` says. */
+  readonly exchanges: ReadonlyMap<number, KeyExchange>;
+  readonly algorithms: Algorithms;
+  readonly trustKeys: readonly TrustKey[];
+  readonly random: Random;
 }
 
 export interface Session {
@@ -69,14 +78,13 @@ const trustTlvBytes = (keys: readonly TrustKey[]) => (keys.length ? 3 + KEY_ID_B
  * fit `maxPayloadBytes`.
  */
 export function chooseKeyExchange(
+  { algorithms, exchanges, trustKeys }: Means,
   offered: readonly number[],
-  algorithms: Algorithms,
-  trustKeys: readonly TrustKey[],
   maxPayloadBytes: number,
 ): KeyExchange | undefined {
   const keys = offeredTrustKeys(trustKeys);
   for (const id of offered) {
-    const exchange = algorithms.keyExchanges.includes(id) ? keyExchanges.get(id) : undefined;
+    const exchange = algorithms.keyExchanges.includes(id) ? exchanges.get(id) : undefined;
     if (!exchange) continue;
     const init1 =
       INIT1_FIXED_BYTES + 4 * algorithms.suites.length + exchange.publicKeyBytes + trustTlvBytes(keys);
@@ -87,12 +95,7 @@ export function chooseKeyExchange(
   return undefined;
 }
 
-export function initiate(
-  exchange: KeyExchange,
-  algorithms: Algorithms,
-  trustKeys: readonly TrustKey[],
-  random: (length: number) => Uint8Array,
-): Initiation {
+export function initiate({ algorithms, trustKeys, random }: Means, exchange: KeyExchange): Initiation {
   const keys = offeredTrustKeys(trustKeys);
   const tlvs: Tlv[] = [];
   if (keys.length)
@@ -113,21 +116,25 @@ export function initiate(
 /** Why S does not accept an INIT1. `unauthenticated`: policy requires a key that the peer does not hold. */
 export type Refusal = 'malformed' | 'no_common_algorithm' | 'unauthenticated';
 
-/** S: checks INIT1 and makes INIT2 and the session. `offered` is what our PKCONF said. */
+/** What S asks of an INIT1. */
+export interface Demands {
+  /** What our PKCONF said. */
+  readonly offered: readonly number[];
+  readonly authenticationRequired: boolean;
+  readonly isOwnNonce: (nonce: Uint8Array) => boolean;
+}
+
+/** S: checks INIT1 and makes INIT2 and the session. */
 export function answer(
+  { algorithms, exchanges, trustKeys, random }: Means,
   init1Bytes: Uint8Array,
   bodies: SynBodies,
-  offered: readonly number[],
-  algorithms: Algorithms,
-  trustKeys: readonly TrustKey[],
-  authenticationRequired: boolean,
-  isOwnNonce: (nonce: Uint8Array) => boolean,
-  random: (length: number) => Uint8Array,
+  { offered, authenticationRequired, isOwnNonce }: Demands,
 ): { init2: Uint8Array; session: Session } | Refusal {
   const init1 = decodeInit1(init1Bytes);
   if (init1 === 'malformed' || isOwnNonce(init1.nonce)) return 'malformed';
   const suite = algorithms.suites.find((id) => init1.suites.includes(id) && suites.has(id));
-  const exchange = offered.includes(init1.keyExchange) ? keyExchanges.get(init1.keyExchange) : undefined;
+  const exchange = offered.includes(init1.keyExchange) ? exchanges.get(init1.keyExchange) : undefined;
   if (suite === undefined || !exchange) return 'no_common_algorithm';
   const trustKey = commonTrustKey(init1.tlvs, trustKeys);
   if (!trustKey && authenticationRequired) return 'unauthenticated';

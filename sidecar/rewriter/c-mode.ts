@@ -35,13 +35,13 @@ function initSuboptions(c: Connection): Suboption[] {
 }
 
 function beginExchange(rw: Rewriter, c: Connection): boolean {
-  const algorithms = rw.algorithms();
+  const means = rw.means();
   const narrow = rw.hints.avoids(c.peer, rw.now);
   const offered = narrow ? c.offered.filter((id) => id !== X25519MLKEM768) : c.offered;
   const room = Math.min(c.mssLocal, c.mssRemote) - initOptionBytes(c, initSuboptions(c));
-  const exchange = chooseKeyExchange(offered, algorithms, rw.trustKeys, room);
+  const exchange = chooseKeyExchange(means, offered, room);
   if (!exchange) return false;
-  c.initiation = initiate(exchange, algorithms, rw.trustKeys, rw.random);
+  c.initiation = initiate(means, exchange);
   c.initSent = c.initiation.bytes;
   rw.noteOwnNonce(c.initiation.nonce);
   c.retransmitMs = rw.timers.initRetransmitMs;

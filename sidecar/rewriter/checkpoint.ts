@@ -2,7 +2,7 @@
  * What of a connection outlives the process: keys, ISNs, deltas and generations, no more (architecture.md,
  * "A sidecar restart loses no connection"). A record is JSON with a version; bytes are hex.
  */
-import { suites } from '../crypto/asm.ts';
+import type { Suite } from '../crypto/asm.ts';
 import { keyExchanges } from '../crypto/key-exchange.ts';
 import { Generations } from '../protocol/generations.ts';
 import { parsePacket } from '../wire/packet.ts';
@@ -32,6 +32,7 @@ const PLAIN_FIELDS = [
   'txAcked',
   'rxNext',
   'maxSegmentBytes',
+  'cutsHere',
   'mssLocal',
   'mssRemote',
   'window',
@@ -72,22 +73,27 @@ function encodeSecured({ generations, sessionId, ...rest }: Secured) {
 }
 
 type SecuredRecord = ReturnType<typeof encodeSecured>;
+type Suites = ReadonlyMap<number, Suite>;
 
-function decodeSecured({ generations, sessionId, ...rest }: SecuredRecord): Secured | undefined {
+function decodeSecured(
+  { generations, sessionId, ...rest }: SecuredRecord,
+  suites: Suites,
+): Secured | undefined {
   const suite = suites.get(rest.suite);
   if (!suite || !keyExchanges.has(rest.keyExchange)) return undefined;
   const live = generations.live.map((each) => ({ ...each, masterKey: fromHex(each.masterKey) }));
   const restored = Generations.restore(suite, rest.sessionRole, { ...generations, live });
-  return { ...rest, keyId: rest.keyId, sessionId: fromHex(sessionId), generations: restored };
+  const { aggregate } = suite;
+  return { ...rest, aggregate, keyId: rest.keyId, sessionId: fromHex(sessionId), generations: restored };
 }
 
 /** The connection of a record, or undefined: another version's, or damaged. */
-export function decode(bytes: Uint8Array): Connection | undefined {
+export function decode(bytes: Uint8Array, suites: Suites): Connection | undefined {
   try {
     const record = JSON.parse(Buffer.from(bytes).toString());
     const template = parsePacket(fromHex(record.template));
     if (record.version !== VERSION || typeof template === 'string') return undefined;
-    const secured = record.secured && decodeSecured(record.secured);
+    const secured = record.secured && decodeSecured(record.secured, suites);
     if (!secured && record.phase !== 'plain') return undefined;
     const c = newConnection(record, record.phase);
     for (const name of PLAIN_FIELDS) (c as unknown as Record<string, unknown>)[name] = record[name];

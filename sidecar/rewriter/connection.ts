@@ -1,7 +1,9 @@
 /** The connection table's entry: plain data, and what may be in it in which phase. */
 import type { Generations } from '../protocol/generations.ts';
 import type { Initiation } from '../protocol/handshake.ts';
+import type { Reassembly } from '../protocol/reassembly.ts';
 import type { CachedSession } from '../protocol/session-cache.ts';
+import { SuperSegmentSize } from '../protocol/super-segment-size.ts';
 import type { Packet } from '../wire/packet.ts';
 import type { Decision, FallbackReason, Role } from './types.ts';
 
@@ -22,6 +24,8 @@ export interface Secured {
   readonly sessionId: Uint8Array;
   readonly keyExchange: number;
   readonly suite: number;
+  /** Whether one MAC covers a super-segment (wire.md section 6). */
+  readonly aggregate: boolean;
   readonly authenticated: boolean;
   readonly keyId: string | undefined;
   readonly handshake: 'full' | 'cached';
@@ -31,6 +35,7 @@ export interface Secured {
 export interface Held {
   readonly token: number;
   readonly packet: Packet;
+  readonly superSegment: boolean;
 }
 
 export interface Connection {
@@ -59,6 +64,10 @@ export interface Connection {
   rxNext: number;
   /** Most TCP header and data that a segment of ours may have on the wire. */
   maxSegmentBytes: number;
+  /** Our kernel's segments may be larger with what we add: they are cut here, and come one by one for that. */
+  cutsHere: boolean;
+  /** As `maxSegmentBytes`, by what ICMP errors said of the path: the kernel heeds them, but what is cut here has to. */
+  pathSegmentBytes: number;
 
   /** Bodies of both SYNs' CRYPT options, the same bytes at each repetition. */
   synBody: Uint8Array;
@@ -103,6 +112,9 @@ export interface Connection {
   finished: boolean;
 
   secured: Secured | undefined;
+  readonly superSegmentSize: SuperSegmentSize;
+  /** While super-segments of the peer's are incomplete. */
+  reassembly: Reassembly | undefined;
   /** Chain of session secrets that this connection extended or used. */
   chain: object | undefined;
   verified: boolean;
@@ -115,6 +127,8 @@ export interface Connection {
   /** Successive reconciliations that did not find the socket. */
   missing: number;
   icmpQuotedInit: boolean;
+  /** Its socket takes packets of one interface only. */
+  boundToInterface: boolean;
 }
 
 export function newConnection(
@@ -135,6 +149,8 @@ export function newConnection(
     txAcked: 1,
     rxNext: 1,
     maxSegmentBytes: 65535,
+    cutsHere: false,
+    pathSegmentBytes: 65535,
     synBody: new Uint8Array(0),
     synAckBody: new Uint8Array(0),
     mssLocal: 536,
@@ -163,6 +179,8 @@ export function newConnection(
     peerPlainSeen: false,
     finished: false,
     secured: undefined,
+    superSegmentSize: new SuperSegmentSize(),
+    reassembly: undefined,
     chain: undefined,
     verified: false,
     peerAppSupport: false,
@@ -173,5 +191,6 @@ export function newConnection(
     bytesOut: 0,
     missing: 0,
     icmpQuotedInit: false,
+    boundToInterface: false,
   };
 }

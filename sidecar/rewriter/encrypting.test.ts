@@ -1,6 +1,7 @@
 /** wire.md section 4, "Encrypting", and section 5, "Re-keying". */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { defaultSuites } from '../crypto/asm.ts';
 import { buildSegment, fieldsOf } from '../wire/build.ts';
 import { parseIcmpError } from '../wire/icmp.ts';
 import { cryptOption, layoutCompact, parseOptions, sackOption } from '../wire/options.ts';
@@ -165,7 +166,8 @@ describe('segments', () => {
   });
 
   it('a segment larger than our link is split, its FIN on the last', () => {
-    const { script } = encrypted();
+    const policy = testPolicy({}, { suites: defaultSuites });
+    const { script } = encrypted({ client: { policy } });
     const { wire, delivered } = script.carry('client', {
       offset: 1,
       ack: 1,
@@ -255,6 +257,29 @@ describe('RST and SYN', () => {
     ] as const) {
       assert.equal(end.markOf(end.give(direction, p, 'none')), 'tcpcrypt');
     }
+  });
+
+  it('a segment of a connection that conntrack forgot goes on afresh, but not to a socket of one interface', () => {
+    const { script } = encrypted();
+    const { client, server } = script;
+    const verdict = (end: typeof client, direction: 'in' | 'out', p: Packet) => {
+      const given = end.verdicts.get(end.give(direction, p, 'none'));
+      return given?.kind === 'accept' ? given : assert.fail('dropped');
+    };
+    const data = script.c({ offset: 1, ack: 1, data: 'x' });
+    const out = verdict(client, 'out', data);
+    assert.deepEqual([out.mark, out.afresh], ['tcpcrypt', true]);
+    const wire = client.through('out', data);
+    assert.equal(verdict(server, 'in', wire).afresh, true);
+    assert.equal(
+      verdict(server, 'in', script.c({ flags: SYN, offset: 9 })).afresh,
+      undefined,
+      'makes an entry',
+    );
+    const [{ local, remote }] = [...server.rewriter.connections()];
+    server.rewriter.reconcile([{ local, remote, state: 1, sendQueueBytes: 0, boundToInterface: true }], 2000);
+    const bound = verdict(server, 'in', client.through('out', data));
+    assert.deepEqual([bound.mark, bound.afresh], ['tcpcrypt', undefined]);
   });
 
   it('the kernel’s SYN-ACK that acknowledges the new SYN begins a new connection', () => {

@@ -5,8 +5,15 @@
  */
 import { equalTags } from '../crypto/asm.ts';
 import { associatedData } from '../wire/assoc.ts';
-import { buildSegment } from '../wire/build.ts';
-import { layoutLinux, parseOptions, sackOption, type TcpOptions } from '../wire/options.ts';
+import { buildSegment, segmentsOf } from '../wire/build.ts';
+import {
+  AGGREGATE_MAC_BYTES,
+  layoutLinux,
+  MAC_TAG_BYTES,
+  parseOptions,
+  sackOption,
+  type TcpOptions,
+} from '../wire/options.ts';
 import {
   ACK,
   ackNumber,
@@ -14,10 +21,12 @@ import {
   flagsOf,
   optionBytes,
   type Packet,
+  payloadLength,
   payloadOf,
   RST,
   SYN,
   seqNumber,
+  TCP_HEADER_BYTES,
   URG,
   urgentOf,
   windowOf,
@@ -31,17 +40,18 @@ import {
   UNKNOWN,
   uint32,
 } from '../wire/suboptions.ts';
+import { collect } from './collect.ts';
 import type { Connection } from './connection.ts';
 import { noteVerified } from './lifecycle.ts';
 import { ackToKernel, ackToWire, extend, seqAt, toKernel, toWire } from './offsets.ts';
 import { receiveSyn as receiveNewSyn } from './passive-syn.ts';
 import type { Rewriter } from './rewriter.ts';
-import { seal, sealOwn, splitSack } from './seal.ts';
+import { type OutgoingSegment, seal, sealOwn, sealSackAhead, splitSack } from './seal.ts';
 
 /** Most bytes under one generation, whatever policy says (wire.md section 5). */
-const MAX_GENERATION_BYTES = 2 ** 36;
+export const MAX_GENERATION_BYTES = 2 ** 36;
 /** How far a stream may run ahead of its checkpoint: the low 32 bits must stay unambiguous. */
-const CHECKPOINT_BYTES = 2 ** 30;
+export const CHECKPOINT_BYTES = 2 ** 30;
 
 /** A segment of our kernel's: what later segments of the rewriter's own repeat (wire.md section 4). */
 export function noteKernelSegment(c: Connection, p: Packet, options: TcpOptions): void {
@@ -52,7 +62,14 @@ export function noteKernelSegment(c: Connection, p: Packet, options: TcpOptions)
   c.kernelAck = Math.max(c.kernelAck, extend(ackNumber(p), c.isnRemote, c.kernelAck));
 }
 
-export function sendEncrypted(rw: Rewriter, c: Connection, p: Packet, token: number): void {
+/** `superSegment`: the kernel will cut `p` into segments, or what it is given back in its place. */
+export function sendEncrypted(
+  rw: Rewriter,
+  c: Connection,
+  p: Packet,
+  token: number,
+  superSegment: boolean,
+): void {
   const options = parseOptions(optionBytes(p), rw.encodings);
   if (options === 'malformed') return rw.drop(token, 'kernel_options');
   noteKernelSegment(c, p, options);
@@ -87,17 +104,11 @@ export function sendEncrypted(rw: Rewriter, c: Connection, p: Packet, token: num
     }
   }
 
-  const end = offset + payload.length + (flags & FIN ? 1 : 0);
-  if (end > c.txNext) {
-    c.bytesOut += Math.max(0, offset + payload.length - c.txNext);
-    c.txNext = end;
-    keepUp(rw, c);
-  }
   const moved = splitSack(options.items, options.sack, (edge) => {
     const kernel = extend(edge, c.isnRemote, c.rxNext - c.rxDelta);
     return seqAt(c.isnRemote, toWire(kernel, c.rxDelta));
   });
-  const packets = seal(rw, c, {
+  const segment: OutgoingSegment = {
     template: p,
     offset,
     ackOffset: ack === undefined ? undefined : ackToWire(ack, c.rxDelta),
@@ -108,10 +119,32 @@ export function sendEncrypted(rw: Rewriter, c: Connection, p: Packet, token: num
     sack: moved.sack,
     payload,
     suboptions: [],
-  });
-  const last = packets.pop()!;
-  for (const packet of packets) rw.toNetwork(packet);
-  rw.pass(token, last);
+  };
+  rw.toNetwork(sealSackAhead(rw, c, segment));
+  if (payload.length > 0 && offset < c.txNext) c.superSegmentSize.retransmitted(c.txNext);
+  const end = offset + payload.length + (flags & FIN ? 1 : 0);
+  if (end > c.txNext) {
+    c.bytesOut += Math.max(0, offset + payload.length - c.txNext);
+    c.txNext = end;
+    keepUp(rw, c);
+  }
+  const { aggregate } = c.secured!;
+  const sealed = seal(rw, c, segment);
+  const unchanged = sealed.length === 1 && payload.length === payloadLength(p);
+  if (superSegment && unchanged && aggregate && !c.cutsHere) return rw.pass(token, sealed[0]);
+
+  // A MAC of one segment would not survive the cut; `seal` has seen to their size.
+  const segments = aggregate ? sealed.flatMap((each) => segmentsOf(each, maxWireBytes(c))) : sealed;
+  // Of a super-segment the kernel would not take less than it was.
+  const last = superSegment ? undefined : segments.pop();
+  for (const each of segments) rw.toNetwork(each);
+  if (last) rw.pass(token, last);
+  else rw.goesOnElsewhere(token);
+}
+
+/** TCP header and data that one segment may have on the wire, as far as is known. */
+function maxWireBytes(c: Connection): number {
+  return Math.min(c.maxSegmentBytes, c.pathSegmentBytes, TCP_HEADER_BYTES + c.mssRemote);
 }
 
 /** Checkpoints before the low 32 bits of an offset could be read two ways. */
@@ -134,7 +167,10 @@ interface Verified {
  */
 export function open(rw: Rewriter, c: Connection, p: Packet): Verified | undefined {
   const options = parseOptions(optionBytes(p), rw.encodings);
-  if (options === 'malformed' || options.macs !== 1 || options.mac?.length !== 16) return undefined;
+  if (options === 'malformed' || options.macs !== 1) return undefined;
+  // In an aggregate suite the form of the option says whether there are data; which, `collect` has seen to.
+  const aggregate = c.secured!.aggregate && payloadLength(p) > 0;
+  if (options.mac?.length !== (aggregate ? AGGREGATE_MAC_BYTES : MAC_TAG_BYTES)) return undefined;
   const crypt = parseSuboptions(options.crypt);
   if (crypt === 'malformed') return undefined;
   const flags = flagsOf(p);
@@ -153,8 +189,10 @@ export function open(rw: Rewriter, c: Connection, p: Packet): Verified | undefin
     return undefined;
   }
   // SACK edges of the peer's refer to our stream.
-  const assoc = associatedData(p, offset, c.isnLocal, rw.encodings);
-  if (!equalTags(generation.rx.tag(payload, assoc, ackOffset), options.mac)) {
+  const superSegment = aggregate ? { length: p.bytes.length - p.tcp, flags } : undefined;
+  const assoc = associatedData(p, offset, c.isnLocal, rw.encodings, superSegment);
+  const tag = options.mac.subarray(0, MAC_TAG_BYTES);
+  if (!equalTags(generation.rx.tag(payload, assoc, ackOffset), tag)) {
     rw.observer.macFailure();
     return undefined;
   }
@@ -162,7 +200,10 @@ export function open(rw: Rewriter, c: Connection, p: Packet): Verified | undefin
 
   const txNumber = generations.txNumber;
   if (options.timestamps) c.tsEcho = options.timestamps.val;
-  if (ackOffset <= c.txNext && ackOffset > c.txAcked) c.txAcked = ackOffset;
+  if (ackOffset <= c.txNext && ackOffset > c.txAcked) {
+    c.txAcked = ackOffset;
+    c.superSegmentSize.acknowledged(ackOffset);
+  }
   const changed = generations.verified(generation, {
     labelled: label !== undefined,
     from: payload.length || offset >= c.rxNext ? offset : undefined,
@@ -234,10 +275,12 @@ export function receiveEncrypted(rw: Rewriter, c: Connection, p: Packet, token: 
     rw.toNetwork(sealOwn(rw, c, []));
     return rw.drop(token, 'repeated_init');
   }
-  const verified = open(rw, c, p);
+  const whole = collect(rw, c, p, token);
+  if (!whole) return;
+  const verified = open(rw, c, whole);
   if (!verified) return rw.drop(token, macs === 0 ? 'no_mac' : 'mac');
   noteVerified(rw, c);
-  deliver(rw, c, p, verified, token);
+  deliver(rw, c, whole, verified, token);
 }
 
 /** S asks again because our answer to its INIT2 was lost; it is answered in whatever state. */

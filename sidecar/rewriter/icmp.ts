@@ -43,7 +43,11 @@ export function receiveIcmp(rw: Rewriter, bytes: Uint8Array, token: number): voi
   if (error.mtu === undefined) return rw.passBytes(token, rewriteIcmpError(bytes, error, { seq }));
   const least = LEAST_MTU[error.version];
   const mtu = Math.max(error.mtu - overheadOf(c), 68);
-  if (mtu < least) c.maxSegmentBytes = Math.max(88, Math.min(c.maxSegmentBytes, error.mtu - headerBytes));
+  c.pathSegmentBytes = Math.max(88, Math.min(c.pathSegmentBytes, error.mtu - headerBytes));
+  if (mtu < least) {
+    c.maxSegmentBytes = Math.max(88, Math.min(c.maxSegmentBytes, error.mtu - headerBytes));
+    c.cutsHere = true;
+  }
   rw.passBytes(
     token,
     rewriteIcmpError(bytes, error, { seq, mtu: error.version === 6 ? Math.max(mtu, least) : mtu }),

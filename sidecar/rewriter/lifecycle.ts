@@ -1,5 +1,4 @@
 /** The decisive moments of a connection: encrypted, plain, refused, over. What each leaves behind, and erases. */
-import { suites } from '../crypto/asm.ts';
 import { Generations } from '../protocol/generations.ts';
 import type { Session } from '../protocol/handshake.ts';
 import { erase, masterKey, sessionId } from '../protocol/key-schedule.ts';
@@ -72,13 +71,15 @@ function secure(
     rw.observer.secret?.(sid, secret, opener, listener);
   }
   erase(secret);
-  const { keyExchange, suite, authenticated, keyId } = attributes;
+  const { keyExchange, suite: id, authenticated, keyId } = attributes;
+  const suite = rw.suites.get(id)!;
   c.secured = {
-    generations: new Generations(suites.get(suite)!, role, master, 1 + c.txDelta),
+    generations: new Generations(suite, role, master, 1 + c.txDelta),
     sessionRole: role,
     sessionId: sid,
     keyExchange,
-    suite,
+    suite: id,
+    aggregate: suite.aggregate,
     authenticated,
     keyId,
     handshake,

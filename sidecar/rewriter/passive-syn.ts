@@ -27,6 +27,7 @@ import {
   type Suboption,
 } from '../wire/suboptions.ts';
 import { type Connection, newConnection } from './connection.ts';
+import { OVERHEAD_BYTES } from './icmp.ts';
 import { acceptResumption, becomeEncryptedFromCache, becomePlain, resetBoth } from './lifecycle.ts';
 import { refuse } from './plain.ts';
 import type { Rewriter } from './rewriter.ts';
@@ -41,6 +42,8 @@ export interface SynRecord {
   readonly body: Uint8Array;
   readonly at: number;
   readonly mss: number;
+  /** What our kernel was told instead. */
+  readonly clampedMss: number;
   readonly peerAppSupport: boolean;
   resume: CachedSession | undefined;
   /** Its SYN-ACK with NEXTK2 has left. */
@@ -76,7 +79,7 @@ export function receiveSyn(rw: Rewriter, c: Connection | undefined, p: Packet, t
     // Another offer under the same number is not mixed with the first.
     known.offered = !!view.crypt && Buffer.compare(bodyOf(view), known.body) === 0;
     if (!known.offered && known.resume) refuseResumption(rw, known);
-    return rw.pass(token, rw.withoutOurOptions(p, rw.clampMss(p, known.mss)), offered);
+    return rw.pass(token, rw.withoutOurOptions(p, known.clampedMss), offered);
   }
   const offers = view.crypt && !c && rw.passedBy;
   const why = offers ? 'bypassed' : whyNotAccepted(rw, identity.peer, identity.decision.mode, p, view);
@@ -92,9 +95,9 @@ export function receiveSyn(rw: Rewriter, c: Connection | undefined, p: Packet, t
     rw.add(fresh);
     return rw.pass(token, rw.withoutOurOptions(p), 'plain');
   }
-  const mss = view.options!.mss ?? 536;
-  rw.rememberSyn(identity.key, acceptSyn(rw, p, view, identity, mss));
-  rw.pass(token, rw.withoutOurOptions(p, rw.clampMss(p, mss)), offered);
+  const record = acceptSyn(rw, p, view, identity);
+  rw.rememberSyn(identity.key, record);
+  rw.pass(token, rw.withoutOurOptions(p, record.clampedMss), offered);
 }
 
 function whyNotAccepted(
@@ -120,8 +123,8 @@ function acceptSyn(
   p: Packet,
   view: SetupView,
   identity: ReturnType<Rewriter['identify']>,
-  mss: number,
 ): SynRecord {
+  const mss = view.options!.mss ?? 536;
   const peerAppSupport = has(view.crypt, HELLO_APP_SUPPORT) || has(view.crypt, HELLO_APP_MANDATORY);
   const support = rw.appSupport(identity);
   const nextk1 = find(view.crypt!, NEXTK1);
@@ -142,6 +145,7 @@ function acceptSyn(
     body: bodyOf(view),
     at: rw.now,
     mss,
+    clampedMss: rw.clampMss(p, mss),
     peerAppSupport,
     resume: refused ? undefined : resume,
     answerBody: encodeSuboptions(list),
@@ -200,7 +204,10 @@ export function sendSynAck(rw: Rewriter, c: Connection | undefined, p: Packet, t
   fresh.template = headersOf(p);
   fresh.mssLocal = options.mss ?? 536;
   fresh.mssRemote = record.mss;
-  fresh.maxSegmentBytes = TCP_HEADER_BYTES + Math.min(fresh.mssLocal, record.mss);
+  const most = Math.min(fresh.mssLocal, record.mss);
+  fresh.maxSegmentBytes = TCP_HEADER_BYTES + most;
+  const added = options.timestamps ? OVERHEAD_BYTES.timestamps : OVERHEAD_BYTES.none;
+  fresh.cutsHere = Math.min(fresh.mssLocal, record.clampedMss) + added > most;
   rw.noteLinkMss(p, fresh.mssLocal);
   // A SYN-ACK's window is not scaled yet; segments of our own have to say it as later ones do.
   fresh.window = Math.max(1, windowOf(p) >> (options.windowScale ?? 0));

@@ -3,9 +3,9 @@
  * `setup-active`, `setup-passive`, `encrypting` and `plain`; `lifecycle` holds the moments between them.
  * Pure: packets and time go in, actions come out through `Output`.
  */
-import { suites } from '../crypto/asm.ts';
-import { keyExchanges } from '../crypto/key-exchange.ts';
-import type { Algorithms } from '../protocol/handshake.ts';
+import { type Suite, suites } from '../crypto/asm.ts';
+import { type KeyExchange, keyExchanges } from '../crypto/key-exchange.ts';
+import type { Algorithms, Means } from '../protocol/handshake.ts';
 import { ExchangeHints, KnownPeers, NegativeList } from '../protocol/negative-list.ts';
 import { SessionCache } from '../protocol/session-cache.ts';
 import { buildReply, buildSegment, fieldsOf } from '../wire/build.ts';
@@ -34,6 +34,7 @@ import { activeTimeout, receiveInCMode, sendInCMode } from './c-mode.ts';
 import { encode } from './checkpoint.ts';
 import { type Connection, newConnection } from './connection.ts';
 import { receiveEncrypted, sendEncrypted } from './encrypting.ts';
+import { FastPath } from './fast-path.ts';
 import { OVERHEAD_BYTES, receiveIcmp } from './icmp.ts';
 import { infoOf } from './info.ts';
 import { endInSetup, forgetKeys, learnFromEnd, storeKey } from './lifecycle.ts';
@@ -55,6 +56,7 @@ import type {
   ConnectionMark,
   Direction,
   Observer,
+  Offload,
   Policy,
   RewriterLimits,
   RewriterMachine,
@@ -65,18 +67,27 @@ import type {
 } from './types.ts';
 
 const DEFAULT_TIMERS: Timers = { initRetransmitMs: 200, initTimeoutMs: 3000, setupIdleMs: 130_000 };
-const DEFAULT_LIMITS: RewriterLimits = { maxConnections: 100_000, maxSetups: 4096, maxHeldPackets: 64 };
+const DEFAULT_LIMITS: RewriterLimits = {
+  maxConnections: 100_000,
+  maxSetups: 4096,
+  maxHeldPackets: 64,
+  maxCollectedBytes: 64 * 1024 * 1024,
+};
 /** Longer than a SYN-ACK is repeated. */
 const SYN_RECORD_MS = 75_000;
 const MAX_OWN_NONCES = 4096;
 const MAX_LINKS = 64;
+const NO_OFFLOAD: Offload = { superSegment: false, checksumLater: false };
+
 export class Rewriter implements RewriterMachine {
   readonly observer: Observer;
   readonly encodings: RewriterOptions['encodings'];
   readonly random: (length: number) => Uint8Array;
+  private readonly exchanges: ReadonlyMap<number, KeyExchange>;
   readonly timers: Timers;
   readonly keyLog: boolean;
   readonly store: CheckpointStore | undefined;
+  readonly suites: ReadonlyMap<number, Suite>;
   readonly cache: SessionCache;
   readonly negative = new NegativeList();
   readonly known = new KnownPeers();
@@ -87,55 +98,77 @@ export class Rewriter implements RewriterMachine {
   trustKeys: readonly TrustKey[];
   now = 0;
   /** The packet at hand. */
-  private queued: { token: number; mark: ConnectionMark; key: string | undefined } = {
+  private queued = {
     token: -1,
-    mark: 'none',
-    key: undefined,
+    mark: 'none' as ConnectionMark,
+    key: '',
+    begins: false,
+    offload: NO_OFFLOAD,
   };
   private readonly options: RewriterOptions;
   private readonly limits: RewriterLimits;
   private readonly timed = new Set<Connection>();
   private nextAt = Number.POSITIVE_INFINITY;
+  /** Connections with incomplete super-segments, longest untouched first, and what those take. */
+  private readonly collecting = new Set<Connection>();
+  private collectedBytes = 0;
   private readonly support = new Map<number, AppSupport>();
   private readonly ownNonces = new Set<string>();
   /** Our own MSS by local address, as the kernel last announced it. */
   private readonly linkMss = new Map<string, number>();
+  private readonly fastPath: FastPath;
 
   constructor(options: RewriterOptions) {
     this.options = options;
     this.observer = options.observer;
     this.encodings = options.encodings;
     this.random = options.random;
+    this.exchanges = options.keyExchanges ?? keyExchanges;
     this.timers = { ...DEFAULT_TIMERS, ...options.timers };
     this.limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.keyLog = options.keyLog ?? false;
     this.store = options.store;
+    this.suites = options.suites ?? suites;
     this.policy = options.policy;
     this.trustKeys = options.trustKeys ?? [];
     this.cache = new SessionCache(options.policy.sessionCache);
+    this.fastPath = new FastPath(this);
   }
 
   // Packets
 
-  handle(direction: Direction, bytes: Uint8Array, token: number, mark: ConnectionMark, now: number): void {
+  handle(
+    direction: Direction,
+    bytes: Uint8Array,
+    token: number,
+    mark: ConnectionMark,
+    now: number,
+    offload = NO_OFFLOAD,
+  ): void {
     this.now = now;
-    this.queued = { token, mark, key: undefined };
+    this.queued = { token, mark, key: '', begins: false, offload };
     const p = parsePacket(bytes);
     if (p === 'not_tcp') return receiveIcmp(this, bytes, token);
     // What cannot be read belongs to no connection of ours, unless it is marked: then it could be plaintext.
-    if (typeof p === 'string') return mark === 'tcpcrypt' ? this.drop(token, p) : this.pass(token);
+    if (typeof p === 'string') return this.isMarked ? this.drop(token, p) : this.pass(token);
     this.queued.key = flowKey(p, direction);
+    this.queued.begins = (flagsOf(p) & (SYN | ACK)) === SYN;
     const c = this.table.get(this.queued.key);
-    if (direction === 'out') this.send(p, c, token, mark);
-    else this.receive(p, c, token, mark);
+    if (direction === 'out') this.send(p, c, token);
+    else this.receive(p, c, token);
   }
 
-  private send(p: Packet, c: Connection | undefined, token: number, mark: ConnectionMark): void {
+  rewriteInPlace(direction: Direction, ring: Uint8Array, start: number, end: number, now: number): number {
+    this.now = now;
+    return this.fastPath.rewrite(direction, ring, start, end);
+  }
+
+  private send(p: Packet, c: Connection | undefined, token: number): void {
     const flags = flagsOf(p);
     if (flags & SYN) return flags & ACK ? sendSynAck(this, c, p, token) : sendSyn(this, c, p, token);
     switch (c?.phase) {
       case undefined:
-        return this.unknown(p, 'out', token, mark);
+        return this.unknown(p, 'out', token);
       case 'syn_sent':
         // An RST is the answer to somebody's stray segment; the SYN is repeated all the same.
         return this.pass(token);
@@ -145,17 +178,17 @@ export class Rewriter implements RewriterMachine {
       case 's_mode':
         return sendInSetup(this, c!, p, token);
       case 'encrypting':
-        return sendEncrypted(this, c!, p, token);
+        return sendEncrypted(this, c!, p, token, this.queued.offload.superSegment);
       case 'plain':
         return sendPlain(this, c!, p, token);
     }
   }
 
-  private receive(p: Packet, c: Connection | undefined, token: number, mark: ConnectionMark): void {
+  private receive(p: Packet, c: Connection | undefined, token: number): void {
     const flags = flagsOf(p);
     // Damaged: no MAC shows it in setup, and none covers timestamps. What we build anew would have a right checksum.
     const read = flags & SYN || hasOurOption(optionBytes(p)) || (c && !c.finished);
-    if (read && !checksumsValid(p)) {
+    if (read && !this.queued.offload.checksumLater && !checksumsValid(p)) {
       return c?.phase === 'encrypting' && !(flags & SYN) ? this.drop(token, 'checksum') : this.pass(token);
     }
     const synAck = !!(flags & SYN && flags & ACK);
@@ -174,7 +207,7 @@ export class Rewriter implements RewriterMachine {
     if (flags & SYN) return receiveSyn(this, c, p, token);
     switch (c?.phase) {
       case undefined:
-        return this.unknown(p, 'in', token, mark);
+        return this.unknown(p, 'in', token);
       case 'syn_sent': {
         const refused = flags & RST && flags & ACK && ackNumber(p) === (c!.isnLocal + 1) >>> 0;
         return refused ? endInSetup(this, c!, p, token) : this.pass(token, this.withoutOurOptions(p));
@@ -191,17 +224,17 @@ export class Rewriter implements RewriterMachine {
   }
 
   /** A segment of a connection that the table does not hold. If it is marked tcpcrypt, its keys are gone. */
-  private unknown(p: Packet, direction: Direction, token: number, mark: ConnectionMark): void {
+  private unknown(p: Packet, direction: Direction, token: number): void {
     const flags = flagsOf(p);
     const view = viewOf(this, p);
-    if (direction === 'in' && (carriesInit(view.crypt) || (view.hasMac && mark !== 'tcpcrypt'))) {
+    if (direction === 'in' && (carriesInit(view.crypt) || (view.hasMac && !this.isMarked))) {
       return this.drop(token, 'keys_gone');
     }
-    if (mark !== 'tcpcrypt' || flags & RST) {
+    if (!this.isMarked || flags & RST) {
       return this.pass(
         token,
         direction === 'in' ? this.withoutOurOptions(p) : undefined,
-        mark === 'none' ? 'plain' : undefined,
+        this.queued.mark === 'none' ? 'plain' : undefined,
       );
     }
     this.drop(token, 'keys_gone');
@@ -220,24 +253,38 @@ export class Rewriter implements RewriterMachine {
   }
 
   passBytes(token: number, bytes?: Uint8Array, mark?: ConnectionMark): void {
-    const decided = mark ?? this.lostMark(token);
+    const unmarked = this.unmarked(token);
+    const decided = mark ?? (unmarked ? lostMark(unmarked) : this.otherQueue(token));
+    // With `none` each packet has an entry of its own; a first SYN is meant to make one.
+    const lost = this.queued.mark === 'none' && !this.queued.begins;
+    const afresh = lost && unmarked && !unmarked.boundToInterface;
     this.options.output.verdict(token, {
       kind: 'accept',
       ...(bytes && { bytes }),
       ...(decided && { mark: decided }),
+      ...(decided && afresh && { afresh }),
     });
   }
 
   /**
-   * Conntrack may have forgotten a connection that is not plain for good; a SYN for its 4-tuple, anybody's, then makes a new
-   * entry without its mark. Such a connection gets it back.
+   * The connection of the packet at hand, where it is not plain for good and yet the packet came without its mark:
+   * conntrack has forgotten it, and anybody's SYN for its 4-tuple may have made a new entry. It gets its mark back.
    */
-  private lostMark(token: number): ConnectionMark | undefined {
+  private unmarked(token: number): Connection | undefined {
+    if (token !== this.queued.token || this.isMarked) return undefined;
+    const c = this.table.get(this.queued.key);
+    return c?.finished ? undefined : c;
+  }
+
+  /** The mark of the queue that a bound connection's size of super-segments asks for, where the packet came on the other. */
+  private otherQueue(token: number): ConnectionMark | undefined {
     const { mark, key } = this.queued;
-    if (token !== this.queued.token || mark === 'tcpcrypt' || key === undefined) return undefined;
+    if (token !== this.queued.token || !this.isMarked) return undefined;
     const c = this.table.get(key);
-    if (!c || c.finished) return undefined;
-    return c.phase === 'syn_sent' ? 'offered' : 'tcpcrypt';
+    if (c?.phase !== 'encrypting') return undefined;
+    const whole = c.secured!.aggregate && c.superSegmentSize.whole && !c.cutsHere;
+    const wanted = whole ? 'superSegment' : 'tcpcrypt';
+    return mark === wanted ? undefined : wanted;
   }
 
   /** Whether an earlier SYN of the connection at hand may have gone by without us. */
@@ -247,11 +294,16 @@ export class Rewriter implements RewriterMachine {
 
   /** Whether the packet at hand came marked as its connection is; if not, it must go on, with a mark. */
   get isMarked(): boolean {
-    return this.queued.mark === 'tcpcrypt';
+    return this.queued.mark === 'tcpcrypt' || this.queued.mark === 'superSegment';
   }
 
   drop(token: number, why: string): void {
     this.observer.dropped(why);
+    this.options.output.verdict(token, { kind: 'drop' });
+  }
+
+  /** What the packet says goes on in another one. */
+  goesOnElsewhere(token: number): void {
     this.options.output.verdict(token, { kind: 'drop' });
   }
 
@@ -265,12 +317,13 @@ export class Rewriter implements RewriterMachine {
 
   hold(c: Connection, packet: Packet, token: number): void {
     if (c.held.length >= this.limits.maxHeldPackets) return this.drop(token, 'held_too_many');
-    c.held.push({ token, packet: copyPacket(packet) });
+    const { superSegment } = this.queued.offload;
+    c.held.push({ token, packet: copyPacket(packet), superSegment });
   }
 
   releaseHeld(c: Connection, how: 'send' | 'plain' | 'drop'): void {
-    for (const { token, packet } of c.held.splice(0)) {
-      if (how === 'send') sendEncrypted(this, c, packet, token);
+    for (const { token, packet, superSegment } of c.held.splice(0)) {
+      if (how === 'send') sendEncrypted(this, c, packet, token, superSegment);
       else if (how === 'plain') sendPlain(this, c, packet, token);
       else this.drop(token, 'held');
     }
@@ -292,10 +345,14 @@ export class Rewriter implements RewriterMachine {
     return buildSegment(p, { ...fieldsOf(p), options: layoutLinux(items) ?? new Uint8Array(0) });
   }
 
-  /** What our kernel may believe the peer's MSS to be, once tcpcrypt is on offer (wire.md section 4). */
+  /**
+   * What our kernel may believe the peer's MSS to be, once tcpcrypt is on offer (wire.md section 4). A SYN with
+   * timestamps does not say that our kernel will use them.
+   */
   clampMss(p: Packet, mssRemote: number, mssLocal?: number): number {
     const local = mssLocal ?? this.linkMss.get(formatAddress(destinationAddress(p))) ?? 65535;
-    const overhead = viewOf(this, p).options?.timestamps ? OVERHEAD_BYTES.timestamps : OVERHEAD_BYTES.none;
+    const agreed = flagsOf(p) & ACK && viewOf(this, p).options?.timestamps;
+    const overhead = agreed ? OVERHEAD_BYTES.timestamps : OVERHEAD_BYTES.none;
     return Math.max(64, Math.min(mssRemote, local) - overhead);
   }
 
@@ -323,10 +380,15 @@ export class Rewriter implements RewriterMachine {
     };
   }
 
+  means(): Means {
+    const { exchanges, trustKeys, random } = this;
+    return { exchanges, algorithms: this.algorithms(), trustKeys, random };
+  }
+
   algorithms(): Algorithms {
     return {
-      keyExchanges: this.policy.keyExchanges.filter((id) => keyExchanges.has(id)),
-      suites: this.policy.suites.filter((id) => suites.get(id)?.aggregate === false),
+      keyExchanges: this.policy.keyExchanges.filter((id) => this.exchanges.has(id)),
+      suites: this.policy.suites.filter((id) => this.suites.has(id)),
     };
   }
 
@@ -370,6 +432,7 @@ export class Rewriter implements RewriterMachine {
     learnFromEnd(this, c);
     this.releaseHeld(c, 'drop');
     this.clearTimers(c);
+    this.stopCollecting(c);
     forgetKeys(this, c);
     this.store?.delete(storeKey(c));
     if (this.table.get(c.key) === c) this.table.delete(c.key);
@@ -410,10 +473,34 @@ export class Rewriter implements RewriterMachine {
     return Number.isFinite(this.nextAt) ? this.nextAt : undefined;
   }
 
+  /** After `c.reassembly` has changed, which held `bytesBefore`. */
+  noteCollecting(c: Connection, bytesBefore: number): void {
+    const { bytes, expiresAt } = c.reassembly!;
+    this.collectedBytes += bytes - bytesBefore;
+    this.collecting.delete(c);
+    if (expiresAt === undefined) {
+      c.reassembly = undefined;
+      return;
+    }
+    this.collecting.add(c);
+    this.nextAt = Math.min(this.nextAt, expiresAt);
+    for (const each of this.collecting) {
+      if (this.collectedBytes <= this.limits.maxCollectedBytes) return;
+      this.stopCollecting(each);
+    }
+  }
+
+  private stopCollecting(c: Connection): void {
+    if (!this.collecting.delete(c)) return;
+    this.collectedBytes -= c.reassembly!.bytes;
+    c.reassembly = undefined;
+  }
+
   /** The earliest of all timers. Those set since then have lowered `nextAt`; those cleared may leave it too early. */
   private earliest(): number {
     let next = Number.POSITIVE_INFINITY;
     for (const c of this.timed) next = Math.min(next, c.deadline ?? next, c.retransmitAt ?? next);
+    for (const c of this.collecting) next = Math.min(next, c.reassembly!.expiresAt!);
     const oldest = this.syns.values().next().value;
     return oldest ? Math.min(next, oldest.at + SYN_RECORD_MS) : next;
   }
@@ -428,6 +515,11 @@ export class Rewriter implements RewriterMachine {
       if (due > now) continue;
       if (c.active) activeTimeout(this, c);
       else passiveTimeout(this, c);
+    }
+    for (const c of [...this.collecting]) {
+      const { bytes } = c.reassembly!;
+      for (let gone = c.reassembly!.expire(now); gone > 0; gone--) this.observer.dropped('incomplete');
+      this.noteCollecting(c, bytes);
     }
     for (const [key, record] of this.syns) {
       if (record.at + SYN_RECORD_MS > now) break;
@@ -480,4 +572,9 @@ export class Rewriter implements RewriterMachine {
     this.now = now;
     return restore(this, records, sockets);
   }
+}
+
+/** What a connection without its mark is given back. */
+function lostMark({ phase }: Connection): ConnectionMark {
+  return phase === 'syn_sent' ? 'offered' : 'tcpcrypt';
 }

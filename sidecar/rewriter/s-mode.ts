@@ -15,6 +15,7 @@ import {
   URG,
 } from '../wire/packet.ts';
 import { DECLINE, encodeSuboptions, INIT1, INIT2, type Suboption } from '../wire/suboptions.ts';
+import { collect } from './collect.ts';
 import type { Connection } from './connection.ts';
 import { deliver, noteKernelSegment, open, receiveEncrypted } from './encrypting.ts';
 import { confirmEncryption, endInSetup, noteVerified, prepareEncryption, resetBoth } from './lifecycle.ts';
@@ -93,18 +94,12 @@ export function bareAck(rw: Rewriter, c: Connection, p: Packet): Packet {
 function receiveInit1(rw: Rewriter, c: Connection, p: Packet, view: SetupView, token: number): void {
   const init1 = copyOf(payloadOf(p));
   if (view.options?.timestamps) c.tsEcho = view.options.timestamps.val;
-  const required = c.decision.authentication === 'Required';
   const room = Math.min(c.mssLocal, c.mssRemote) - initOptionBytes(c, initSuboptions);
-  const result = answer(
-    init1,
-    c,
-    c.offered,
-    rw.algorithms(),
-    rw.trustKeys,
-    required,
-    rw.isOwnNonce,
-    rw.random,
-  );
+  const result = answer(rw.means(), init1, c, {
+    offered: c.offered,
+    authenticationRequired: c.decision.authentication === 'Required',
+    isOwnNonce: rw.isOwnNonce,
+  });
   c.initSeen = init1;
   const tooLong = typeof result === 'object' && result.init2.length > room;
   if (typeof result === 'string' || tooLong) {
@@ -157,13 +152,15 @@ export function passiveTimeout(rw: Rewriter, c: Connection): void {
 export function receiveInSMode(rw: Rewriter, c: Connection, p: Packet, token: number): void {
   const view = viewOf(rw, p);
   if (view.hasMac) {
-    const verified = open(rw, c, p);
+    const whole = collect(rw, c, p, token);
+    if (!whole) return;
+    const verified = open(rw, c, whole);
     if (!verified) return rw.drop(token, 'mac');
     c.phase = 'encrypting';
     c.retransmitAt = undefined;
     noteVerified(rw, c);
     confirmEncryption(rw, c);
-    deliver(rw, c, p, verified, token);
+    deliver(rw, c, whole, verified, token);
     return rw.releaseHeld(c, 'send');
   }
   const arrival = arrivalOf(c, p);

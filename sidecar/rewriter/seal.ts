@@ -4,7 +4,9 @@
  */
 import { associatedData, macTagOffset } from '../wire/assoc.ts';
 import { buildSegment, fixChecksums } from '../wire/build.ts';
+import { write16 } from '../wire/bytes.ts';
 import {
+  AGGREGATE_MAC_BYTES,
   cryptOption,
   KIND_SACK,
   layoutCompact,
@@ -21,6 +23,8 @@ import { ackToWire, seqAt } from './offsets.ts';
 import type { Rewriter } from './rewriter.ts';
 
 const NO_TAG = new Uint8Array(MAC_TAG_BYTES);
+/** An IP packet may be so long: what a verdict carries, and with it what the peer's queue takes whole. */
+const MAX_PACKET_BYTES = 65_531;
 
 /** A segment in offsets on the wire. `sack` edges are sequence numbers on the wire. */
 export interface OutgoingSegment {
@@ -39,10 +43,23 @@ export interface OutgoingSegment {
   readonly suboptions: readonly Suboption[];
 }
 
+/** Whether one MAC covers the segment as a super-segment: in an aggregate suite every one with data. */
+const isAggregate = (c: Connection, s: OutgoingSegment): boolean =>
+  c.secured!.aggregate && s.payload.length > 0;
+
+/** The MAC option's body before its tag is known (wire.md section 6). */
+function untagged(c: Connection, s: OutgoingSegment): Uint8Array {
+  if (!isAggregate(c, s)) return NO_TAG;
+  const body = new Uint8Array(AGGREGATE_MAC_BYTES);
+  write16(body, MAC_TAG_BYTES, s.offset);
+  write16(body, MAC_TAG_BYTES + 2, s.payload.length);
+  return body;
+}
+
 /** Lays the options out: what does not fit gives way, SACK blocks beyond the first before anything else. */
-function layout(rw: Rewriter, s: OutgoingSegment, label: number | undefined): Uint8Array {
+function layout(rw: Rewriter, c: Connection, s: OutgoingSegment, label: number | undefined): Uint8Array {
   const suboptions = label === undefined ? s.suboptions : [{ opcode: REKEY, data: Uint8Array.of(label) }];
-  const fixed = [...s.items, macOption(NO_TAG, rw.encodings)];
+  const fixed = [...s.items, macOption(untagged(c, s), rw.encodings)];
   if (suboptions.length) fixed.push(cryptOption(encodeSuboptions(suboptions), rw.encodings));
   for (let blocks = s.sack.length; blocks > 0; blocks--) {
     const options = layoutCompact([...fixed, sackOption(s.sack.slice(0, blocks))]);
@@ -68,34 +85,63 @@ function sealOne(rw: Rewriter, c: Connection, s: OutgoingSegment): Packet {
     flags: s.flags,
     window: s.window,
     urgent: s.urgent,
-    options: layout(rw, s, label),
+    options: layout(rw, c, s, label),
     payload: s.payload,
   });
+  const whole = { length: packet.bytes.length - packet.tcp, flags: s.flags };
   const data = packet.bytes.subarray(packet.payload);
   generation.tx.crypt(s.offset, data);
-  const assoc = associatedData(packet, s.offset, c.isnRemote, rw.encodings);
+  const superSegment = isAggregate(c, s) ? whole : undefined;
+  const assoc = associatedData(packet, s.offset, c.isnRemote, rw.encodings, superSegment);
   packet.bytes.set(generation.tx.tag(data, assoc, s.ackOffset ?? 0), macTagOffset(packet, rw.encodings)!);
   fixChecksums(packet);
   return packet;
 }
 
-/** Option bytes that `seal` would use at the most, for the size of a segment's data. */
-function optionBytesOf(rw: Rewriter, c: Connection, s: OutgoingSegment): number {
+/** Whether a segment says which generation it is of. */
+function isLabelled(c: Connection, s: OutgoingSegment): boolean {
   const { generations } = c.secured!;
   const generation = s.payload.length ? generations.at(s.offset).generation : generations.current;
-  return layout(rw, s, generations.needsLabel(generation) ? 0 : undefined).length;
+  return generations.needsLabel(generation);
+}
+
+/** Options that `seal` would write, but for the values of label and tag. */
+function optionsOf(rw: Rewriter, c: Connection, s: OutgoingSegment): Uint8Array {
+  return layout(rw, c, s, isLabelled(c, s) ? 0 : undefined);
+}
+
+/**
+ * A segment without data that says what SACK a segment with data has no room for, to go ahead of it; beside REKEY it
+ * waits (wire.md section 1). Call it before the data count as sent.
+ */
+export function sealSackAhead(rw: Rewriter, c: Connection, s: OutgoingSegment): Packet | undefined {
+  if (!isAggregate(c, s) || s.sack.length === 0 || isLabelled(c, s)) return undefined;
+  const without = optionsOf(rw, c, { ...s, sack: [] });
+  if (optionsOf(rw, c, s).length > without.length) return undefined;
+  return sealOne(rw, c, {
+    ...s,
+    offset: c.txNext,
+    flags: ACK,
+    urgent: 0,
+    payload: s.payload.subarray(0, 0),
+  });
+}
+
+/** TCP header and data that a segment may have on the wire, and where the kernel's GSO cuts it, a super-segment. */
+function mostBytes(c: Connection, s: OutgoingSegment): number {
+  return isAggregate(c, s) ? MAX_PACKET_BYTES - s.template.tcp : c.maxSegmentBytes;
 }
 
 /**
  * Seals a segment, as several where it spans generations or is larger than the path takes; the last carries
- * FIN and PSH. At least one results.
+ * FIN and PSH. At least one results. In an aggregate suite each is a super-segment that the path may have to have cut.
  */
 export function seal(rw: Rewriter, c: Connection, segment: OutgoingSegment): Packet[] {
   const packets: Packet[] = [];
   let rest = segment;
   for (;;) {
     const toBoundary = c.secured!.generations.at(rest.offset).end - rest.offset;
-    const room = Math.max(64, c.maxSegmentBytes - TCP_HEADER_BYTES - optionBytesOf(rw, c, rest));
+    const room = Math.max(64, mostBytes(c, rest) - TCP_HEADER_BYTES - optionsOf(rw, c, rest).length);
     const length = Math.min(rest.payload.length, toBoundary, room);
     if (length >= rest.payload.length) {
       packets.push(sealOne(rw, c, rest));

@@ -11,10 +11,14 @@ const pairOf = ({ local, remote }: Pick<SocketInfo, 'local' | 'remote'>): string
 
 /** Drops the state of connections whose socket is gone. */
 export function reconcile(rw: Rewriter, sockets: Iterable<SocketInfo>): void {
-  const alive = new Set<string>();
-  for (const socket of sockets) alive.add(pairOf(socket));
+  const alive = new Map<string, SocketInfo>();
+  for (const socket of sockets) alive.set(pairOf(socket), socket);
   for (const c of rw.table.values()) {
-    if (alive.has(pairOf(c))) c.missing = 0;
+    const socket = alive.get(pairOf(c));
+    if (socket) {
+      c.missing = 0;
+      c.boundToInterface = socket.boundToInterface ?? false;
+    }
     // A connection in setup may stand for a SYN cookie; its own timers end it.
     else if (c.deadline === undefined && ++c.missing >= MISSING_TWICE) rw.remove(c);
   }
@@ -30,7 +34,7 @@ export function restore(
   for (const socket of sockets) bySocket.set(pairOf(socket), socket);
   let restored = 0;
   for (const [key, record] of records) {
-    const c = decode(record);
+    const c = decode(record, rw.suites);
     const socket = c && bySocket.get(pairOf(c));
     if (!c || !socket || isAnother(c, socket)) {
       rw.store?.delete(key);

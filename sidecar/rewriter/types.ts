@@ -3,6 +3,8 @@
  * actions come out through `Output`; it has no socket, no clock and no randomness of its own, so the
  * simulated network, the exhaustive search and the kernel all drive the very same code.
  */
+import type { Suite } from '../crypto/asm.ts';
+import type { KeyExchange } from '../crypto/key-exchange.ts';
 import type { Role, TrustKey } from '../protocol/types.ts';
 
 /** As seen from the host that the rewriter serves. */
@@ -10,14 +12,32 @@ export type Direction = 'in' | 'out';
 
 /**
  * How a connection stands for the packet-filter rules, and what a verdict makes of it. `offered`: a SYN or SYN-ACK
- * of it was asked about before, or passed by when nobody listened; segments without SYN are not queued. A verdict
- * without a mark leaves the connection as it is: asked about again with its next packet.
+ * of it was asked about before, or passed by when nobody listened; segments without SYN are not queued. `tcpcrypt`:
+ * segments come one by one; `superSegment`: as the kernel has them, super-segments whole. A verdict without a mark
+ * leaves the connection as it is: asked about again with its next packet.
  */
-export type ConnectionMark = 'none' | 'plain' | 'offered' | 'tcpcrypt';
+export type ConnectionMark = 'none' | 'plain' | 'offered' | 'tcpcrypt' | 'superSegment';
 
-/** A decision on one queued packet. `bytes` replaces the packet; `mark` changes the connection's state. */
+/** What the kernel's offloads mean for a queued packet. */
+export interface Offload {
+  /** It leaves, or came, as several segments: the kernel cuts what it is given back, which may not be less than one. */
+  readonly superSegment: boolean;
+  /** Its TCP checksum is not complete yet, or was checked already: it proves nothing. */
+  readonly checksumLater: boolean;
+}
+
+/**
+ * A decision on one queued packet. `bytes` replaces the packet; `mark` changes the connection's state. `afresh`: the
+ * connection's conntrack entry was lost, so the packet came with an entry of its own that is not in the table yet and
+ * would be dropped if another took its place meanwhile. It goes on as a new packet instead, which carries the mark.
+ */
 export type Verdict =
-  | { readonly kind: 'accept'; readonly bytes?: Uint8Array; readonly mark?: ConnectionMark }
+  | {
+      readonly kind: 'accept';
+      readonly bytes?: Uint8Array;
+      readonly mark?: ConnectionMark;
+      readonly afresh?: boolean;
+    }
   | { readonly kind: 'drop' };
 
 /** Where the rewriter's actions go. `token` names a queued packet; it is answered exactly once. */
@@ -131,6 +151,8 @@ export interface SocketInfo {
   readonly sendQueueBytes: number;
   /** Of these, what was never sent (tcpi_notsent_bytes). */
   readonly notSentBytes?: number;
+  /** It takes packets of one interface only (idiag_if). */
+  readonly boundToInterface?: boolean;
 }
 
 /** Where a connection's state outlives the process: memory-backed, written before the segment that needs it. */
@@ -152,6 +174,8 @@ export interface RewriterLimits {
   readonly maxConnections: number;
   readonly maxSetups: number;
   readonly maxHeldPackets: number;
+  /** Incomplete super-segments of all connections together, in bytes. */
+  readonly maxCollectedBytes: number;
 }
 
 export type AppSupport = 'none' | 'support' | 'mandatory';
@@ -166,6 +190,10 @@ export interface RewriterOptions {
   readonly limits?: Partial<RewriterLimits>;
   readonly trustKeys?: readonly TrustKey[];
   readonly store?: CheckpointStore;
+  /** The cipher suites; default: those of crypto/asm.ts. The runtime gives the addon's, which make the same bytes. */
+  readonly suites?: ReadonlyMap<number, Suite>;
+  /** By id; default: those of crypto/key-exchange.ts. The runtime gives some whose keys are made ahead. */
+  readonly keyExchanges?: ReadonlyMap<number, KeyExchange>;
   readonly keyLog?: boolean;
   /** Whether conntrack is near full: then no new connection is offered (`resource_limit`). */
   readonly nearFull?: () => boolean;
@@ -174,7 +202,21 @@ export interface RewriterOptions {
 /** The rewriter as the runtime and the tests drive it. `now` is milliseconds on a clock that never goes back. */
 export interface RewriterMachine {
   /** Takes one queued IP packet (TCP, or an ICMP error). Its verdict follows now or later through `Output`. */
-  handle(direction: Direction, bytes: Uint8Array, token: number, mark: ConnectionMark, now: number): void;
+  handle(
+    direction: Direction,
+    bytes: Uint8Array,
+    token: number,
+    mark: ConnectionMark,
+    now: number,
+    offload?: Offload,
+  ): void;
+  /**
+   * The quick way for a packet ring[start, end) that is marked tcpcrypt. If it is an ordinary one of an encrypted
+   * connection it is rewritten where it lies, and where it begins then is returned (it still ends at `end`): it is
+   * to be accepted so, without a verdict through `Output`. -1: it is as it was, for `handle`. As many as
+   * HEADROOM_BYTES (fast-path.ts) before `start` may be overwritten.
+   */
+  rewriteInPlace(direction: Direction, ring: Uint8Array, start: number, end: number, now: number): number;
   /** When `advance` wants to be called next, or undefined. */
   nextTimeout(): number | undefined;
   advance(now: number): void;

@@ -9,6 +9,7 @@ import type { Series } from './shared-counters.ts';
 export interface PacketThreadOptions {
   readonly setupQueue: number;
   readonly dataQueue: number;
+  readonly superSegmentQueue: number;
   readonly markMask: number;
   readonly injectMark: number;
   /** New connections without a decision of the rewriter's are dropped, not passed. */

@@ -10,7 +10,7 @@ import {
 } from '../../netfilter/marks.ts';
 import { descriptor, hooks, packetFlags, verdicts } from '../nfqueue-bindings/index.ts';
 import type { Output, RewriterMachine } from '../rewriter/types.ts';
-import { PacketLoop, type PacketLoopOptions, type PacketQueue } from './packet-loop.ts';
+import { PacketLoop, type PacketLoopOptions, type PacketQueue, type Sender } from './packet-loop.ts';
 import { CounterReader, Counters } from './shared-counters.ts';
 
 const layout = markLayout();
@@ -62,6 +62,9 @@ class FakeQueue implements PacketQueue {
     if ((payload?.length ?? 0) > 65531) throw new RangeError('payload must have from 1 to 65531 bytes');
     this.given.push([id, verdict, mark, payload?.length]);
   }
+  acceptInPlace(id: number, mark: number | undefined, start: number, end: number): void {
+    this.given.push([id, verdicts.accept, mark, end - start, this.ring[start]]);
+  }
   flush(): void {
     this.flushed = this.given.length;
   }
@@ -71,29 +74,36 @@ type Handle = (output: Output, ...args: Parameters<RewriterMachine['handle']>) =
 
 function setUp(
   handle: Handle,
-  options: Partial<PacketLoopOptions> & { due?: number; advance?: () => void } = {},
+  options: Partial<PacketLoopOptions> & {
+    due?: number;
+    advance?: () => void;
+    rewriteInPlace?: RewriterMachine['rewriteInPlace'];
+  } = {},
 ) {
   const setup = new FakeQueue();
   const data = new FakeQueue();
+  const superSegment = new FakeQueue();
   const reader = new CounterReader();
   const counters = new Counters(reader.memory, (series) => reader.announced(series));
   const logged: unknown[] = [];
   const waited: number[] = [];
-  const sent: [packet: Uint8Array, ifindex: number | undefined][] = [];
+  const sent: [packet: Uint8Array, ifindex: number | undefined, renewal: string][] = [];
+  const sender = (renewal: string): Sender => ({
+    lastErrno: 1,
+    send: (packet, ifindex) => {
+      sent.push([packet, ifindex, renewal]);
+      return packet.length > 1;
+    },
+  });
   let advanced = 0;
   const loop = new PacketLoop({
-    queues: { setup, data },
+    queues: { setup, data, super_segment: superSegment },
     wait: (timeoutMs) => void waited.push(timeoutMs),
-    sender: {
-      lastErrno: 1,
-      send: (packet, ifindex) => {
-        sent.push([packet, ifindex]);
-        return packet.length > 1;
-      },
-    },
+    senders: { none: sender('none'), offered: sender('offered'), tcpcrypt: sender('tcpcrypt') },
     createMachine: (output) =>
       ({
         handle: (...args: Parameters<RewriterMachine['handle']>) => handle(output, ...args),
+        rewriteInPlace: options.rewriteInPlace ?? (() => -1),
         nextTimeout: () => options.due,
         advance: () => {
           advanced++;
@@ -109,7 +119,7 @@ function setUp(
   });
   const count = (metric: string, labels = {}): number | undefined =>
     reader.read(metric).find((series) => JSON.stringify(series.labels) === JSON.stringify(labels))?.values[0];
-  return { setup, data, loop, logged, waited, sent, count, advanced: () => advanced };
+  return { setup, data, superSegment, loop, logged, waited, sent, count, advanced: () => advanced };
 }
 
 test('what the rewriter hears of a packet: direction by hook, mark by queue and packet mark', () => {
@@ -135,6 +145,59 @@ test('what the rewriter hears of a packet: direction by hook, mark by queue and 
     ['out', 46, 'none', 1000],
     ['in', 47, 'plain', 1000],
   ]);
+});
+
+test('packets of the super-segment queue: its mark, and what offloads mean for each', () => {
+  const heard: unknown[] = [];
+  const { loop, data, superSegment, count } = setUp(
+    (output, _direction, _bytes, token, mark, _now, offload) => {
+      heard.push([mark, offload]);
+      output.verdict(token, { kind: 'accept', mark: mark === 'superSegment' ? 'tcpcrypt' : 'superSegment' });
+    },
+  );
+  const { gso, checksumNotReady } = packetFlags;
+  for (const flags of [0, gso, checksumNotReady, gso | checksumNotReady]) {
+    superSegment.waiting.push({ id: flags, bytes: segment(ACK, 10), flags });
+  }
+  data.waiting.push({ id: 9, bytes: segment(ACK) });
+  loop.turn(0);
+  const offloads = [
+    [false, false],
+    [true, false],
+    [false, true],
+    [true, true],
+  ].map(([superSegment, checksumLater]) => ({ superSegment, checksumLater }));
+  const byFlags = [0, gso, checksumNotReady, gso | checksumNotReady];
+  assert.deepEqual(heard[0], ['tcpcrypt', offloads[0]]);
+  assert.deepEqual(
+    heard.slice(1),
+    byFlags.map((flags) => [
+      'superSegment',
+      offloads[(flags & gso ? 1 : 0) + (flags & checksumNotReady ? 2 : 0)],
+    ]),
+  );
+  const [single, whole] = [ConnectionState.tcpcrypt, ConnectionState.superSegment].map((state) =>
+    verdictMark(layout, state),
+  );
+  assert.deepEqual(data.given, [[9, verdicts.repeat, whole, undefined]]);
+  assert.ok(superSegment.given.every(([, verdict, mark]) => verdict === verdicts.repeat && mark === single));
+  assert.equal(superSegment.flushed, 4);
+  assert.equal(count('tcpcrypt_packets_total', { queue: 'super_segment', verdict: 'accept' }), 4);
+  assert.equal(count('tcpcrypt_payload_bytes_total', { direction: 'out' }), 40, 'a new mark hides no bytes');
+});
+
+test('a packet of our own leaves after those whose verdicts came before', () => {
+  const flushed: number[] = [];
+  const { loop, superSegment } = setUp((output, _direction, _bytes, token) => {
+    if (superSegment.given.length === 2) {
+      output.inject('network', segment(ACK));
+      flushed.push(superSegment.flushed);
+    }
+    output.verdict(token, { kind: 'accept' });
+  });
+  superSegment.waiting.push(...[1, 2, 3].map((id) => ({ id, bytes: segment(ACK, 5) })));
+  loop.turn(0);
+  assert.deepEqual(flushed, [2]);
 });
 
 test('a verdict with a mark repeats the hook with it; one without accepts, our bits cleared', () => {
@@ -165,6 +228,54 @@ test('a verdict with a mark repeats the hook with it; one without accepts, our b
   assert.equal(data.flushed, 5);
 });
 
+test('what is rewritten in the ring is accepted from there; what fails there is dropped', () => {
+  const offered: unknown[] = [];
+  const handled: number[] = [];
+  const { loop, setup, data, count, logged } = setUp(
+    (output, _direction, bytes, token) => {
+      handled.push(bytes.length);
+      output.verdict(token, { kind: 'accept' });
+    },
+    {
+      rewriteInPlace: (direction, ring, start, end, now) => {
+        offered.push([direction, end - start, now]);
+        if (end - start === 41) return -1;
+        if (end - start === 42) throw new Error('broken');
+        ring.copyWithin(start + 20, start, start + 40);
+        return start + 20;
+      },
+    },
+  );
+  const marked = (state: ConnectionState) => markOf(layout, state);
+  setup.waiting.push({ id: 1, bytes: segment(SYN) });
+  data.waiting.push(
+    { id: 2, bytes: segment(ACK, 100), hook: hooks.prerouting },
+    { id: 3, bytes: segment(ACK, 1) },
+    { id: 4, bytes: segment(ACK, 2) },
+    { id: 5, bytes: segment(ACK, 3), mark: marked(QUEUED_WITHOUT_STATE as ConnectionState) },
+    { id: 6, bytes: segment(ACK, 4), mark: marked(ConnectionState.plain) },
+    { id: 7, bytes: segment(ACK, 5), flags: packetFlags.cut },
+    { id: 8, bytes: segment(ACK, 6), mark: (layout.injectMark | 0xff) >>> 0 },
+  );
+  loop.turn(0);
+  const seen = [140, 41, 42, 46].map((length, i) => [i === 0 ? 'in' : 'out', length, 1000]);
+  assert.deepEqual(offered, seen, 'only what belongs to an encrypted connection, and is whole');
+  assert.deepEqual(handled, [40, 41, 43, 44]);
+  assert.deepEqual(data.given, [
+    [2, verdicts.accept, undefined, 120, 0x45],
+    [3, verdicts.accept, undefined, undefined],
+    [4, verdicts.drop, undefined, undefined],
+    [5, verdicts.accept, 0, undefined],
+    [6, verdicts.accept, 0, undefined],
+    [7, verdicts.drop, undefined, undefined],
+    [8, verdicts.accept, 0xff, 26, 0x45],
+  ]);
+  assert.equal(logged.length, 2);
+  assert.equal(count('tcpcrypt_payload_bytes_total', { direction: 'in' }), 80);
+  assert.equal(count('tcpcrypt_packets_total', { queue: 'data', verdict: 'accept' }), 5);
+  assert.equal(count('tcpcrypt_packets_total', { queue: 'data', verdict: 'drop' }), 2);
+});
+
 test('a SYN that is accepted without a decision leaves its connection asked about, our bits cleared', () => {
   const { loop, setup } = setUp((output, _direction, _bytes, token) =>
     output.verdict(token, { kind: 'accept' }),
@@ -176,6 +287,44 @@ test('a SYN that is accepted without a decision leaves its connection asked abou
     [7, verdicts.accept, undefined, undefined],
     [8, verdicts.accept, 0xff, undefined],
   ]);
+});
+
+test('a packet sent afresh is dropped from its queue and leaves anew, with the mark of its connection', () => {
+  const linkLocal = Buffer.alloc(60);
+  linkLocal[0] = 0x60;
+  linkLocal.set([0xfe, 0x80], 8);
+  linkLocal.set([0xfe, 0x80], 24);
+  const answers = [
+    { kind: 'accept', mark: 'tcpcrypt', afresh: true, bytes: new Uint8Array(50) },
+    { kind: 'accept', mark: 'offered', afresh: true },
+    // Loopback is not the interface that a link-local socket listens to.
+    { kind: 'accept', mark: 'tcpcrypt', afresh: true, bytes: linkLocal },
+  ] as const;
+  let next = 0;
+  const { loop, data, sent, count } = setUp((output, _direction, _bytes, token) =>
+    output.verdict(token, answers[next++]!),
+  );
+  const mark = markOf(layout, QUEUED_WITHOUT_STATE as ConnectionState);
+  data.waiting.push(
+    { id: 1, bytes: segment(ACK, 5), mark, hook: hooks.prerouting },
+    { id: 2, bytes: segment(ACK, 6), mark },
+    { id: 3, bytes: segment(ACK, 7), mark },
+  );
+  loop.turn(0);
+  assert.deepEqual(
+    sent.map(([packet, , renewal]) => [packet.length, renewal]),
+    [
+      [50, 'tcpcrypt'],
+      [46, 'offered'],
+    ],
+  );
+  assert.deepEqual(data.given, [
+    [1, verdicts.drop, undefined, undefined],
+    [2, verdicts.drop, undefined, undefined],
+    [3, verdicts.repeat, verdictMark(layout, ConnectionState.tcpcrypt), 60],
+  ]);
+  assert.equal(count('tcpcrypt_injected_packets_total', { to: 'kernel', result: 'sent' }), 1);
+  assert.equal(count('tcpcrypt_injected_packets_total', { to: 'network', result: 'sent' }), 1);
 });
 
 test('held packets get their verdict later, by token, on their own queue, and once', () => {
@@ -269,6 +418,25 @@ test('waiting: not while packets come, else until the next timer or the limit', 
   const due = setUp(accept, { due: 1000 });
   due.loop.turn(500);
   assert.deepEqual([due.waited, due.advanced()], [[], 1]);
+});
+
+test('an idle loop prepares, a piece a turn, before it waits; a busy one does not', () => {
+  let pieces = 2;
+  const { loop, data, waited } = setUp(
+    (output, _direction, _bytes, token) => output.verdict(token, { kind: 'drop' }),
+    { prepare: () => pieces > 0 && pieces-- > 0 },
+  );
+  data.waiting.push({ id: 1, bytes: segment(ACK) });
+  const done = [1, 2, 3, 4].map(() => {
+    loop.turn(500);
+    return [pieces, waited.length];
+  });
+  assert.deepEqual(done, [
+    [2, 0],
+    [1, 0],
+    [0, 0],
+    [0, 1],
+  ]);
 });
 
 test('an error in a timer or in administration is counted and the loop goes on', () => {

@@ -13,14 +13,23 @@ import {
   queuedState,
   verdictMark,
 } from '../../netfilter/marks.ts';
-import { descriptor, hooks, packetFlags, verdicts } from '../nfqueue-bindings/index.ts';
-import type { ConnectionMark, Direction, Output, RewriterMachine, Verdict } from '../rewriter/types.ts';
+import { descriptor, hooks, packetFlags, slotBytes, verdicts } from '../nfqueue-bindings/index.ts';
+import type {
+  ConnectionMark,
+  Direction,
+  Offload,
+  Output,
+  RewriterMachine,
+  Verdict,
+} from '../rewriter/types.ts';
+import { Merger } from './merger.ts';
 import { bucketsOf } from './metrics.ts';
 import type { SendLog } from './observer.ts';
 import { isLinkLocal, linkLocalPeer, payloadBytes } from './packet-fields.ts';
 import type { Counters } from './shared-counters.ts';
 
-export type QueueKind = 'setup' | 'data';
+/** As the rules have them; `super_segment`: encrypted connections whose packets come as the kernel has them. */
+export type QueueKind = 'setup' | 'data' | 'super_segment';
 
 /** Of `Queue` (nfqueue-bindings) what the loop uses. */
 export interface PacketQueue {
@@ -28,14 +37,28 @@ export interface PacketQueue {
   readonly descriptors: Uint32Array;
   receive(timeoutMs: number): number;
   verdict(id: number, verdict: 0 | 1 | 4, options?: { payload?: Uint8Array; mark?: number }): void;
+  acceptInPlace(id: number, mark: number | undefined, start: number, end: number): void;
   flush(): void;
 }
+
+/** Sends packets with one mark (`RawSender`). */
+export interface Sender {
+  send(packet: Uint8Array, ifindex?: number): boolean;
+  readonly lastErrno: number;
+}
+
+/** States that a packet sent afresh gives back to its connection. */
+const renewals = ['offered', 'tcpcrypt'] as const;
+export type Renewal = (typeof renewals)[number];
 
 export interface PacketLoopOptions {
   readonly queues: Readonly<Record<QueueKind, PacketQueue>>;
   /** Sleeps until a queue has packets, another thread wakes this one, or the time is over. */
   readonly wait: (timeoutMs: number) => void;
-  readonly sender: { send(packet: Uint8Array, ifindex?: number): boolean; readonly lastErrno: number };
+  /** By what their packets make of their connection. */
+  readonly senders: Readonly<Record<Renewal | 'none', Sender>>;
+  /** Does one small piece of work that may be needed later; false where there is none. Called when idle. */
+  readonly prepare?: () => boolean;
   readonly createMachine: (output: Output) => RewriterMachine;
   readonly layout: MarkLayout;
   /** A new connection that could not be handled is dropped, not passed. */
@@ -56,7 +79,7 @@ interface Queued {
   readonly bytes: Uint8Array | undefined;
 }
 
-const kinds = ['setup', 'data'] as const;
+const kinds = ['setup', 'data', 'super_segment'] as const;
 /** Interfaces by link-local peer that are remembered, to answer on the same one. */
 const MAX_LINK_LOCAL = 1024;
 
@@ -66,12 +89,15 @@ export class PacketLoop {
   readonly #held = new Map<number, Queued>();
   readonly #interfaces = new Map<string, number>();
   readonly #slots;
+  /** Of the data queue: no other has packets that are rewritten where they lie. */
+  readonly #merger: Merger;
   #current: Queued | undefined;
   #token = 0;
 
   constructor(options: PacketLoopOptions) {
     this.#options = options;
     this.#slots = countersOf(options.counters);
+    this.#merger = new Merger(options.queues.data, slotBytes);
     this.machine = options.createMachine({
       verdict: (token, verdict) => this.#verdict(token, verdict),
       inject: (to, bytes) => this.#inject(to, bytes),
@@ -89,7 +115,7 @@ export class PacketLoop {
       const due = this.machine.nextTimeout();
       const untilDue = due === undefined ? maxWaitMs : Math.max(0, due - this.#options.now());
       const waitMs = Math.min(maxWaitMs, untilDue);
-      if (waitMs > 0) {
+      if (waitMs > 0 && !this.#options.prepare?.()) {
         this.#options.wait(waitMs);
         this.#receive();
       }
@@ -115,6 +141,7 @@ export class PacketLoop {
       if (count === 0) continue;
       const now = this.#options.now();
       for (let i = 0; i < count; i++) this.#take(kind, i * descriptor.stride, now);
+      this.#merger.flush();
       this.#flush(kind);
       this.#slots.latency.observe((this.#options.now() - now) / 1000, count);
       total += count;
@@ -123,17 +150,21 @@ export class PacketLoop {
   }
 
   #take(kind: QueueKind, at: number, now: number): void {
+    if (this.#takeQuickly(kind, at, now)) return;
+    // What it may be ordered after.
+    this.#merger.flush();
     const { ring, descriptors } = this.#options.queues[kind];
     const offset = descriptors[at + descriptor.offset]!;
     const bytes = ring.subarray(offset, offset + descriptors[at + descriptor.length]!);
     const packetMark = descriptors[at + descriptor.mark]!;
     const mark = markOf(this.#options.layout, kind, packetMark);
+    const flags = descriptors[at + descriptor.flags]!;
     const queued: Queued = {
       kind,
       id: descriptors[at + descriptor.id]!,
       direction: descriptors[at + descriptor.hook] === hooks.prerouting ? 'in' : 'out',
       packetMark,
-      encrypted: mark === 'tcpcrypt',
+      encrypted: mark === 'tcpcrypt' || mark === 'superSegment',
       payloadBytes: payloadBytes(bytes),
       bytes,
     };
@@ -141,9 +172,9 @@ export class PacketLoop {
     this.#current = queued;
     try {
       // Longer than a netlink message holds: never altered, never passed on half (wire.md, section 6).
-      if (descriptors[at + descriptor.flags]! & packetFlags.cut) throw new Error('the packet was cut');
+      if (flags & packetFlags.cut) throw new Error('the packet was cut');
       if (isLinkLocal(bytes)) this.#noteInterface(queued, descriptors, at);
-      this.machine.handle(queued.direction, bytes, token, mark, now);
+      this.machine.handle(queued.direction, bytes, token, mark, now, offloadOf(flags));
     } catch (error) {
       this.#report(kind, error);
       if (this.#current === queued) this.#giveUp(queued);
@@ -151,6 +182,40 @@ export class PacketLoop {
     // The ring is overwritten by the next batch: what is held keeps no view of it.
     if (this.#current === queued) this.#held.set(token, { ...queued, bytes: undefined });
     this.#current = undefined;
+  }
+
+  /**
+   * An ordinary packet of an encrypted connection, rewritten in the ring and accepted from there: nothing is made for
+   * it. False: it is for the general way.
+   */
+  #takeQuickly(kind: QueueKind, at: number, now: number): boolean {
+    const queue = this.#options.queues[kind];
+    const { ring, descriptors } = queue;
+    const packetMark = descriptors[at + descriptor.mark]!;
+    const cut = (descriptors[at + descriptor.flags]! & packetFlags.cut) !== 0;
+    if (cut || markOf(this.#options.layout, kind, packetMark) !== 'tcpcrypt') return false;
+    const offset = descriptors[at + descriptor.offset]!;
+    const end = offset + descriptors[at + descriptor.length]!;
+    // Its interface is taken note of.
+    if (isLinkLocal(ring, offset, end)) return false;
+    const id = descriptors[at + descriptor.id]!;
+    const direction = descriptors[at + descriptor.hook] === hooks.prerouting ? 'in' : 'out';
+    const { counters } = this.#options;
+    try {
+      const start = this.machine.rewriteInPlace(direction, ring, offset, end, now);
+      if (start < 0) return false;
+      const cleared = clearedMark(this.#options.layout, packetMark);
+      const mark = cleared === packetMark ? undefined : cleared;
+      counters.add(this.#slots.payload[direction], payloadBytes(ring, start, end));
+      if (direction === 'in') this.#merger.accept(id, mark, start, end);
+      else queue.acceptInPlace(id, mark, start, end);
+      counters.add(this.#slots[kind].accept);
+    } catch (error) {
+      this.#report(kind, error);
+      queue.verdict(id, verdicts.drop);
+      counters.add(this.#slots[kind].drop);
+    }
+    return true;
   }
 
   /** What cannot be handled passes where nothing is encrypted yet, and nowhere else. */
@@ -176,19 +241,25 @@ export class PacketLoop {
     }
   }
 
-  #accept(queued: Queued, { bytes, mark }: Verdict & { kind: 'accept' }): void {
+  #accept(queued: Queued, { bytes, mark, afresh }: Verdict & { kind: 'accept' }): void {
     const { layout } = this.#options;
     const { packetMark, encrypted, direction } = queued;
     const payload = bytes && { payload: bytes };
     const state = mark && stateFor(mark);
+    const whole = bytes ?? queued.bytes;
+    if (encrypted) {
+      const passed = direction === 'out' ? queued.payloadBytes : whole ? payloadBytes(whole) : 0;
+      this.#options.counters.add(this.#slots.payload[direction], passed);
+    }
+    const renewal = afresh ? renewals.find((each) => each === mark) : undefined;
+    if (renewal && whole && !isLinkLocal(whole)) {
+      this.#answer(queued, verdicts.drop, {});
+      return this.#inject(direction === 'in' ? 'kernel' : 'network', whole, renewal);
+    }
     if (state !== undefined) {
       const marked = verdictMark(layout, state, 0, packetMark);
       this.#answer(queued, verdicts.repeat, { ...payload, mark: marked });
       return;
-    }
-    if (encrypted) {
-      const passed = direction === 'out' ? queued.payloadBytes : payloadBytes(bytes ?? queued.bytes);
-      this.#options.counters.add(this.#slots.payload[direction], passed);
     }
     const cleared = clearedMark(layout, packetMark);
     this.#answer(
@@ -203,10 +274,13 @@ export class PacketLoop {
     this.#options.counters.add(this.#slots[kind][verdict === verdicts.drop ? 'drop' : 'accept']);
   }
 
-  #inject(to: 'network' | 'kernel', bytes: Uint8Array): void {
+  #inject(to: 'network' | 'kernel', bytes: Uint8Array, renewal: Renewal | 'none' = 'none'): void {
     const peer = isLinkLocal(bytes) ? linkLocalPeer(bytes, 'out') : undefined;
     const ifindex = peer === undefined || to === 'kernel' ? undefined : this.#interfaces.get(peer);
-    const { sender, counters, log } = this.#options;
+    const { senders, counters, log } = this.#options;
+    const sender = senders[renewal];
+    // What came before it in the stream leaves before it.
+    if (to === 'network' && this.#current) this.#flush(this.#current.kind);
     const sent = sender.send(bytes, ifindex);
     counters.add(this.#slots.injected[to][sent ? 'sent' : 'failed']);
     if (!sent) log('debug', 'a packet of our own could not be sent', { to, errno: sender.lastErrno });
@@ -246,11 +320,22 @@ export class PacketLoop {
 
 /** What the rewriter hears of a packet's connection. */
 function markOf(layout: MarkLayout, kind: QueueKind, packetMark: number): ConnectionMark {
+  if (kind === 'super_segment') return 'superSegment';
   if (kind === 'data') return queuedState(layout, packetMark);
   return askedBefore(layout, packetMark) ? 'offered' : 'none';
 }
 
+/** By the two bits of a descriptor's flags. */
+const OFFLOADS: readonly Offload[] = [false, true].flatMap((superSegment) =>
+  [false, true].map((checksumLater) => ({ superSegment, checksumLater })),
+);
+
+function offloadOf(flags: number): Offload {
+  return OFFLOADS[(flags & packetFlags.gso ? 2 : 0) + (flags & packetFlags.checksumNotReady ? 1 : 0)]!;
+}
+
 function stateFor(mark: ConnectionMark): DecidedState {
+  if (mark === 'superSegment') return ConnectionState.superSegment;
   if (mark === 'tcpcrypt') return ConnectionState.tcpcrypt;
   return mark === 'plain' ? ConnectionState.plain : ConnectionState.offered;
 }
@@ -269,6 +354,7 @@ function countersOf(counters: Counters) {
   return {
     setup: packets('setup'),
     data: packets('data'),
+    super_segment: packets('super_segment'),
     injected: { network: injected('network'), kernel: injected('kernel') },
     payload: { in: payload('in'), out: payload('out') },
     latency: counters.histogram(latency, bucketsOf(latency)),

@@ -3,13 +3,15 @@
  * of JavaScript runs, so the main thread posts a message and then wakes it; it looks for messages at each turn.
  * It logs by message and counts in shared memory.
  */
-import { randomBytes } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import { type MessagePort, workerData } from 'node:worker_threads';
 import { TcpcryptError } from '../../errors/catalogue.ts';
-import { markLayout } from '../../netfilter/marks.ts';
+import { ConnectionState, markLayout, verdictMark } from '../../netfilter/marks.ts';
 import { compilePolicy } from '../../policy/evaluate.ts';
+import { systemRandom } from '../crypto/key-exchange.ts';
+import { KeyStock } from '../crypto/key-stock.ts';
 import { parseSockDiag, Queue, RawSender, sockDiag } from '../nfqueue-bindings/index.ts';
+import { nativeSuites } from '../nfqueue-bindings/suites.ts';
 import { Rewriter } from '../rewriter/rewriter.ts';
 import type { RewriterMachine, SocketInfo } from '../rewriter/types.ts';
 import { Administration } from './administration.ts';
@@ -33,6 +35,9 @@ export interface PacketThreadData {
 /** Packets that the kernel keeps for a queue; held ones count. */
 const SETUP_QUEUE_PACKETS = 8192;
 const DATA_QUEUE_PACKETS = 16_384;
+const SUPER_SEGMENT_QUEUE_PACKETS = 4096;
+/** Of 64 KiB each, what several connections' windows hold. Taken only while it is needed. */
+const SUPER_SEGMENT_BUFFER_BYTES = 64 << 20;
 /** Numbers that are not counted as they change are refreshed this often. */
 const IDLE_TURN_MS = 1000;
 /**
@@ -62,15 +67,29 @@ async function run(): Promise<void> {
   prepareSeries((name, labels) => counters.slot(name, labels));
   if (options.stateDir !== undefined) openStateDirectory(options.stateDir);
   // The queues first: whoever has bound them owns the state directory as well.
-  const common = { gso: false, maxLength: SETUP_QUEUE_PACKETS };
-  using setup = new Queue({ ...common, number: options.setupQueue, failOpen: !options.strict });
+  using setup = new Queue({
+    number: options.setupQueue,
+    gso: false,
+    failOpen: !options.strict,
+    maxLength: SETUP_QUEUE_PACKETS,
+  });
   using data = new Queue({
-    ...common,
     number: options.dataQueue,
+    gso: false,
     failOpen: false,
     maxLength: DATA_QUEUE_PACKETS,
   });
-  using sender = new RawSender({ mark: options.injectMark });
+  using superSegment = new Queue({
+    number: options.superSegmentQueue,
+    gso: true,
+    failOpen: false,
+    maxLength: SUPER_SEGMENT_QUEUE_PACKETS,
+    receiveBufferBytes: SUPER_SEGMENT_BUFFER_BYTES,
+  });
+  const layout = markLayout(options.markMask, options.injectMark);
+  using none = new RawSender({ mark: options.injectMark });
+  using offered = new RawSender({ mark: verdictMark(layout, ConnectionState.offered) });
+  using tcpcrypt = new RawSender({ mark: verdictMark(layout, ConnectionState.tcpcrypt) });
   const store = openStore();
   const keyLog = openKeyLog();
   const observer = createObserver({
@@ -80,24 +99,28 @@ async function run(): Promise<void> {
     verbose: options.verbose,
     keyLog,
   });
-  const queues = [setup, data];
+  const stock = new KeyStock(systemRandom);
+  const queues = [setup, data, superSegment];
   const loop = new PacketLoop({
-    queues: { setup, data },
+    queues: { setup, data, super_segment: superSegment },
     wait: (timeoutMs) => Queue.wait(queues, timeoutMs),
-    sender,
+    senders: { none, offered, tcpcrypt },
+    prepare: () => stock.replenish(),
     createMachine: (output) =>
       new Rewriter({
         output,
         observer,
         policy: compilePolicy(options.policy),
-        random: randomBytes,
+        random: systemRandom,
         encodings: options.encodings,
+        suites: nativeSuites,
         trustKeys: options.trustKeys,
+        keyExchanges: stock.exchanges,
         keyLog: keyLog !== undefined,
         nearFull: () => shared[cells.conntrackNearFull] === 1,
         ...(store && { store }),
       }),
-    layout: markLayout(options.markMask, options.injectMark),
+    layout,
     strict: options.strict,
     counters,
     log,

@@ -125,6 +125,7 @@ function packetOptions({ rules, stateDir, encoding, clusterCidrs, nodeCidrs }: R
   return {
     setupQueue: rules.setupQueues.first,
     dataQueue: rules.dataQueues.first,
+    superSegmentQueue: rules.superSegmentQueues.first,
     markMask: rules.mask,
     injectMark: rules.injectMark,
     strict: rules.strict,
@@ -191,6 +192,7 @@ function dropsByQueue({ rules }: RunOptions) {
   return [
     [{ queue: 'setup' }, of(rules.setupQueues)],
     [{ queue: 'data' }, of(rules.dataQueues)],
+    [{ queue: 'super_segment' }, of(rules.superSegmentQueues)],
   ] as const;
 }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { buildReply, buildSegment, fieldsOf, fixChecksums, type SegmentFields } from './build.ts';
+import { buildReply, buildSegment, fieldsOf, fixChecksums, type SegmentFields, segmentsOf } from './build.ts';
 import { concat } from './bytes.ts';
 import { DATA_V4, DATA_V6, TCP_CAPTURES } from './captures.testing.ts';
 import { checksumsValid } from './checksum.ts';
@@ -150,4 +150,47 @@ test('makePacket makes the captured packet', () => {
     payload: new TextEncoder().encode('GET / HTTP/1.0\r\n\r\n'),
   });
   assert.deepEqual(made.bytes.subarray(4), DATA_V6.subarray(4)); // but for the flow label
+});
+
+describe('segmentsOf, as TSO and GSO cut (Documentation/networking/segmentation-offloads.rst)', () => {
+  const options = hex('0101080a0000000100000002');
+  const template = parsePacket(DATA_V4.slice()) as Packet;
+  const cut = (flags: number, bytes: number, most: number) => {
+    const payload = new Uint8Array(bytes).map((_, i) => i);
+    const fields = { ...fieldsOf(template), seq: 0xffff_fff0, flags, urgent: 7, options, payload };
+    return segmentsOf(buildSegment(template, fields), most);
+  };
+
+  test('each has the options, at most so many bytes, and its place; together they are the data', () => {
+    const segments = cut(0x18, 100, 62);
+    assert.deepEqual(
+      segments.map((p) => [fieldsOf(p).seq, fieldsOf(p).payload.length]),
+      [
+        [0xffff_fff0, 30],
+        [14, 30],
+        [44, 30],
+        [74, 10],
+      ],
+    );
+    for (const p of segments) {
+      assert.deepEqual(fieldsOf(p).options, options);
+      assert.equal(fieldsOf(p).urgent, 7);
+      assert.ok(checksumsValid(p));
+      assert.ok(p.bytes.length - p.tcp <= 62);
+    }
+    assert.deepEqual(
+      concat(segments.map((p) => fieldsOf(p).payload)),
+      new Uint8Array(100).map((_, i) => i),
+    );
+  });
+
+  test('PSH and FIN are on the last alone, CWR on the first', () => {
+    const flags = cut(0x80 | 0x40 | 0x19, 100, 62).map((p) => fieldsOf(p).flags);
+    assert.deepEqual(flags, [0x80 | 0x40 | 0x10, 0x50, 0x50, 0x40 | 0x19]);
+  });
+
+  test('what fits stays as it is', () => {
+    assert.equal(cut(0x19, 30, 62).length, 1);
+    assert.equal(cut(0x11, 0, 32).length, 1);
+  });
 });

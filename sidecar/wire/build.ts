@@ -7,12 +7,15 @@ import { ipv4HeaderChecksum, tcpChecksum } from './checksum.ts';
 import { MAX_OPTION_BYTES } from './options.ts';
 import {
   ackNumber,
+  CWR,
+  FIN,
   flagsOf,
   IPV4_HEADER_BYTES,
   IPV6_HEADER_BYTES,
   optionBytes,
   type Packet,
   PROTOCOL_TCP,
+  PSH,
   payloadOf,
   seqNumber,
   TCP_HEADER_BYTES,
@@ -56,6 +59,27 @@ export function buildSegment(template: Packet, fields: SegmentFields): Packet {
   writeLengths(p);
   fixChecksums(p);
   return p;
+}
+
+/**
+ * The segments of a super-segment, each with at most `maxSegmentBytes` of TCP header and data, as TSO and GSO cut it:
+ * options copied, PSH and FIN on the last alone, CWR on the first alone. The packet itself if it is one segment.
+ */
+export function segmentsOf(p: Packet, maxSegmentBytes: number): Packet[] {
+  const fields = fieldsOf(p);
+  const { length } = fields.payload;
+  const room = Math.max(1, maxSegmentBytes - (p.payload - p.tcp));
+  if (length <= room) return [p];
+  const segments: Packet[] = [];
+  for (let at = 0; at < length; at += room) {
+    const end = Math.min(at + room, length);
+    const notHere = (end < length ? PSH | FIN : 0) | (at > 0 ? CWR : 0);
+    const payload = fields.payload.subarray(at, end);
+    segments.push(
+      buildSegment(p, { ...fields, seq: (fields.seq + at) >>> 0, flags: fields.flags & ~notHere, payload }),
+    );
+  }
+  return segments;
 }
 
 /** A new packet that goes back to the template's sender: addresses and ports swapped, a fresh minimal IP header. */

@@ -13,7 +13,7 @@ const CHUNK_BYTES = 32 * 1024; // the halves' sums over a chunk fit 31 bits, so 
  * counts as the high half of a word. `initial` is a sum to go on from.
  */
 export function onesComplementSum(bytes: Uint8Array, start: number, end: number, initial = 0): number {
-  let sum = fold(initial);
+  let sum = initial;
   let at = start;
   if (end - start >= WIDE_FROM_BYTES) {
     at = end - ((end - start) % 16);
@@ -46,7 +46,8 @@ function wideSum(view: DataView): number {
 
 function fold(sum: number): number {
   let folded = sum;
-  while (folded > 0xffff) folded = (folded & 0xffff) + Math.floor(folded / 0x10000);
+  while (folded > 0xffffffff) folded = (folded % 0x10000) + Math.floor(folded / 0x10000);
+  while (folded > 0xffff) folded = (folded & 0xffff) + (folded >>> 16);
   return folded;
 }
 

@@ -1,22 +1,78 @@
 /** `npm run cluster -- COMMAND`: see USAGE. */
+import { existsSync } from 'node:fs';
+import { type NodeName, nodeNames } from './addresses.ts';
+import { Cluster, down, isUp, reboot, status, up } from './cluster.ts';
+import { baseImage, productImage } from './images.ts';
 import { buildPrograms, type ProgramName, programNames } from './programs.ts';
+import { progress } from './progress.ts';
 
 const USAGE = `usage: npm run cluster -- COMMAND
+  up                 start a cluster of two nodes; nothing happens when it is up
+  down               remove it, or what a crash left of it
+  status             what runs, and where its logs are; exit code 1 unless all does
+  load-image FILE…   import image archives into both nodes
+  kubectl ARGUMENT…  kubectl as the administrator
+  reboot NODE        ${nodeNames.join(' or ')}: as a power failure, and the start after it
+  image [FILE]       build the product's image as an archive (default: build/tcpcrypt-image.tar)
   build [PROGRAM…]   build the cluster's programs, all or some: ${programNames.join(', ')}
+TCPCRYPT_CLUSTER names the cluster (default: default); several may be up at once.
 `;
 
 class UsageError extends Error {}
 
 async function main([command, ...args]: readonly string[]): Promise<number> {
+  const cluster = new Cluster();
   switch (command) {
+    case 'up':
+      await up(cluster);
+      return 0;
+    case 'down':
+      await down(cluster);
+      return 0;
+    case 'status':
+      process.stdout.write(`${status(cluster).join('\n')}\n`);
+      return isUp(cluster) ? 0 : 1;
+    case 'load-image':
+      await loadImages(cluster, args);
+      return 0;
+    case 'kubectl':
+      return kubectl(cluster, args);
+    case 'image':
+      await progress('the base, of Debian packages', baseImage);
+      await progress('the image', () => productImage(args[0]));
+      return 0;
+    case 'reboot':
+      if (!nodeNames.includes(args[0] as NodeName)) throw new UsageError('reboot needs the name of a node');
+      await progress(`${args[0]} rebooted`, () => reboot(cluster, args[0] as NodeName));
+      return 0;
     case 'build':
       await buildPrograms(args.length > 0 ? args.flatMap(programName) : programNames);
+      return 0;
+    case 'help':
+    case '--help':
+      process.stdout.write(USAGE);
       return 0;
     default:
       throw new UsageError(
         command === undefined ? 'a command is missing' : `there is no command '${command}'`,
       );
   }
+}
+
+async function loadImages(cluster: Cluster, files: readonly string[]): Promise<void> {
+  if (files.length === 0) throw new UsageError('load-image needs a file');
+  for (const file of files) {
+    if (!existsSync(file)) throw new UsageError(`there is no file '${file}'`);
+    await progress(`${file} on both nodes`, async () => cluster.loadImage(file));
+  }
+}
+
+function kubectl(cluster: Cluster, args: readonly string[]): Promise<number> {
+  const child = cluster.spawnKubectl(args, { stdio: 'inherit' });
+  return new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('exit', (code) => resolve(code ?? 128));
+  });
 }
 
 /** etcd is a name one expects here, but it came with the Debian packages. */

@@ -104,15 +104,14 @@ scenarios([
     ...offPath,
     name: 'RST, SYN, DECLINE and data with wrong numbers from off the path, resumed connections: encrypted',
     args: ['--new-namespace'],
-    transfer: { timeoutMs: 15_000 },
-    steps: [...offPath.steps, ...Array<Step>(5).fill({ client: { encrypted: 1, cached: 1 } })],
-    todo: 'a resumed connection under a blind attacker sometimes hangs, though both ends count it as encrypted',
+    // Each of TCP's timeouts doubles the one before: a lost segment costs nothing, one lost again and again a stall.
+    steps: [...offPath.steps, ...Array<Step>(5).fill({ client: { encrypted: 1, cached: 1 }, within: 2000 })],
   },
   {
     ...offPath,
     name: 'the same where the rules came later than the first socket, without session cache: nothing in clear',
     policy: { sessionCache: { enabled: false } },
-    steps: Array<Step>(3).fill({ client: { encrypted: 1 } }),
+    steps: Array<Step>(3).fill({ client: { encrypted: 1 }, within: 2000 }),
   },
   {
     name: 'retransmissions corrected to the bytes seen first, with loss: encrypted, ciphertext never differs',

@@ -47,6 +47,43 @@ test(
     ),
 );
 
+/** Longer than conntrack's own time-outs for a connection that is closed on one side: 60 s and 120 s. */
+const HALF_CLOSED_MS = 130_000;
+
+test(
+  'half-closed for two minutes with both rewriters dead: the rest comes encrypted when they are back',
+  { timeout: 240_000 },
+  (t) =>
+    withPair(
+      t,
+      async (pair) => {
+        const { atClient, atServer } = pair;
+        await startServer(pair.server, { port: PORT, verdictDelayMs: HALF_CLOSED_MS });
+        const result = await secretly(pair, [NEEDLE, 'every byte came'], async () => {
+          const timeoutMs = HALF_CLOSED_MS + 90_000;
+          const running = transfer(pair.client, {
+            ...{ host: pair.address, port: PORT, up: 3000, down: 3000, timeoutMs },
+          });
+          const halfClosed = ['-Htn', 'state', 'fin-wait-2', 'dport', '=', `:${PORT}`];
+          await eventually(
+            () => pair.client.run('ss', halfClosed).stdout !== '',
+            'the client is half-closed',
+          );
+          await Promise.all([atClient.kill(), atServer.kill()]);
+          await sleep(HALF_CLOSED_MS + 1000);
+          for (const host of [pair.client, pair.server]) {
+            const entries = host.run('conntrack', ['-L', '-p', 'tcp', '--dport', `${PORT}`]).stdout;
+            assert.match(entries, /(FIN_WAIT|CLOSE_WAIT|LAST_ACK) .*mark=67108864/, 'the entry lives on');
+          }
+          await Promise.all([atClient.start(), atServer.start()]);
+          return running;
+        });
+        assert.ok(result.ok, JSON.stringify(result));
+      },
+      { checkpoint: true },
+    ),
+);
+
 test(
   'after a restart new connections are encrypted with full handshakes: the session cache is never kept',
   { timeout: 60_000 },

@@ -1,12 +1,13 @@
 /**
- * `npm run simulate -- --seeds N --from S [--verbose] [--pcap FILE]`: runs seeds, prints each that fails with
- * the command that replays it, and exits 1 if any did.
+ * `npm run simulate -- --seeds N --from S [--verbose] [--pcap FILE] [--bulk]`: runs seeds, prints each that fails with
+ * the command that replays it, and exits 1 if any did. With `--bulk`, long streams in super-segments.
  */
 
 import { parseArgs } from 'node:util';
 import { passThrough } from './machine.ts';
 import { realMachine } from './real-machine.ts';
 import { replayCommand, runSeed, summary, tally, withoutRewriters } from './run.ts';
+import { bulk } from './scenarios.testing.ts';
 import { both, pcap, silent, verbose } from './trace.ts';
 
 const { values } = parseArgs({
@@ -17,24 +18,28 @@ const { values } = parseArgs({
     pcap: { type: 'string' },
     'keep-going': { type: 'boolean', default: false },
     'pass-through': { type: 'boolean', default: false },
+    bulk: { type: 'boolean', default: false },
   },
 });
 
 const from = Number(values.from);
 const count = values.verbose ? 1 : Number(values.seeds);
 if (!Number.isSafeInteger(from) || !Number.isSafeInteger(count) || count < 1) {
-  console.error('usage: npm run simulate -- --seeds N --from S [--verbose] [--pcap FILE] [--keep-going]');
+  console.error(
+    'usage: npm run simulate -- --seeds N --from S [--verbose] [--pcap FILE] [--keep-going] [--bulk]',
+  );
   process.exit(2);
 }
 const alone = values['pass-through'];
 const factory = alone ? passThrough : realMachine;
 const lines = values.verbose ? verbose((line) => console.log(line)) : silent;
 const trace = values.pcap === undefined ? lines : both(lines, pcap(values.pcap));
+const amend = alone ? withoutRewriters : values.bulk ? bulk : undefined;
 const counters = tally();
 const started = Date.now();
 let failed = 0;
 for (let seed = from; seed < from + count; seed++) {
-  const result = runSeed(seed, factory, trace, alone ? withoutRewriters : undefined);
+  const result = runSeed(seed, factory, trace, amend);
   counters.add(result);
   if (values.verbose)
     console.log(
@@ -45,7 +50,9 @@ for (let seed = from; seed < from + count; seed++) {
       ),
     );
   for (const { property, detail, atMs } of result.violations) {
-    console.log(`seed ${seed}: ${property}: ${detail} (at ${atMs} ms)\n    ${replayCommand(seed)}`);
+    console.log(
+      `seed ${seed}: ${property}: ${detail} (at ${atMs} ms)\n    ${replayCommand(seed)}${values.bulk ? ' --bulk' : ''}`,
+    );
   }
   if (result.violations.length > 0) failed++;
   if (failed > 0 && !values['keep-going']) break;

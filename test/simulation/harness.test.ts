@@ -50,9 +50,9 @@ function tampering(
     });
     const packets = new Map<number, { bytes: Uint8Array; direction: boolean }>();
     const handle = machine.handle.bind(machine);
-    machine.handle = (direction, bytes, token, mark, now) => {
+    machine.handle = (direction, bytes, token, mark, now, offload) => {
       packets.set(token, { bytes: bytes.slice(), direction: direction === 'out' });
-      handle(direction, bytes, token, mark, now);
+      handle(direction, bytes, token, mark, now, offload);
     };
     return machine;
   };
@@ -127,12 +127,12 @@ describe('each property notices its violation', () => {
       const machine = realMachine(options);
       let after = 0;
       const handle = machine.handle.bind(machine);
-      machine.handle = (direction, bytes, token, mark, now) => {
+      machine.handle = (direction, bytes, token, mark, now, offload) => {
         const segment = decode(bytes);
         const leak = machine.counts().encrypted > 0 && direction === 'out' && after++ > 3;
         if (leak && typeof segment !== 'string' && segment.payload.length > 0)
           options.output.verdict(token, { kind: 'accept' });
-        else handle(direction, bytes, token, mark, now);
+        else handle(direction, bytes, token, mark, now, offload);
       };
       return machine;
     };

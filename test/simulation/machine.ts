@@ -18,6 +18,7 @@ export const passThrough: MachineFactory = (options) => ({
   handle(_direction, _bytes, token) {
     options.output.verdict(token, { kind: 'accept' });
   },
+  rewriteInPlace: () => -1,
   nextTimeout: () => undefined,
   advance() {},
   setPolicy() {},

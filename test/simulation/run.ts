@@ -24,7 +24,8 @@ export function runSeed(
     world.monitor.fail('nothing throws', detail);
     const { violations } = world.monitor;
     const { events, now } = world.clock;
-    return { scenario, violations, connections: world.connections, events, endedAtMs: now };
+    const { connections, superSegments } = world;
+    return { scenario, violations, connections, events, endedAtMs: now, superSegments };
   }
 }
 
@@ -51,6 +52,8 @@ export function tally(): Tally {
     add(result) {
       count('seeds');
       count('events', result.events);
+      count('super-segments in', result.superSegments.in);
+      count('super-segments out', result.superSegments.out);
       for (const connection of result.connections) {
         if (connection.openedAt === undefined) continue;
         count('connections');

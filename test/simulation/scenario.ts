@@ -33,6 +33,8 @@ export interface HostPlan {
   /** Segments whose checksum is wrong reach the rewriter, as on a link without checksum offload. */
   readonly seesDamaged: boolean;
   readonly queueDelayMs: number;
+  /** Segments that come at the same moment are joined before the packet filter sees them. */
+  readonly gro: boolean;
 }
 
 export interface ConnectionPlan {
@@ -67,6 +69,9 @@ export const ADDRESSES = {
 
 const X25519 = 0x000202;
 const SUITES = [0x100, 0x300, 0x400, 0x500, 0x600];
+/** wire.md section 2. */
+export const BY_DEFAULT = [0x601, 0x600, 0x101, 0x401, 0x501, 0x100, 0x400, 0x500, 0x300];
+const AGGREGATES = SUITES.map((id) => id + 1);
 
 export function drawScenario(seed: number): Scenario {
   const random = new Random(seed);
@@ -135,6 +140,7 @@ function drawHost(random: Random, family: 4 | 6): HostPlan {
       windowScale: random.chance(0.8) ? random.between(0, 8) : undefined,
       receiveBufferBytes: random.chance(0.2) ? random.between(300, 3000) : random.between(8_000, 65_000),
       cwndSegments: random.between(2, 20),
+      superSegments: random.pick([1, 3, 16, 44]),
       delayedAckMs: random.pick([5, 40, 200]),
       keepaliveMs: random.skewed(4_000, 75_000),
       keepaliveGarbage: random.chance(0.4),
@@ -144,8 +150,8 @@ function drawHost(random: Random, family: 4 | 6): HostPlan {
     mode: 'Opportunistic',
     keyExchanges: [X25519],
     suites: random.chance(0.5)
-      ? [0x600, 0x100, 0x400, 0x500, 0x300]
-      : [random.pick(SUITES), random.pick(SUITES), 0x100],
+      ? BY_DEFAULT
+      : [random.pick(random.chance(0.5) ? AGGREGATES : SUITES), random.pick(SUITES), 0x100],
     sessionCache: random.chance(0.8),
     rekeyAfterBytes: random.chance(0.4) ? random.skewed(300, 20_000) : 2 ** 36,
     rstCheck: random.chance(0.2),
@@ -158,6 +164,7 @@ function drawHost(random: Random, family: 4 | 6): HostPlan {
     conntrackDeathMs: random.chance(0.06) ? random.skewed(20, 2000) : 0,
     seesDamaged: random.chance(0.3),
     queueDelayMs: random.chance(0.3) ? random.between(1, 8) : 0,
+    gro: random.chance(0.6),
   };
 }
 

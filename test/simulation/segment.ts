@@ -9,6 +9,8 @@ export const RST = 4;
 export const PSH = 8;
 export const ACK = 16;
 export const URG = 32;
+export const ECE = 64;
+export const CWR = 128;
 
 export interface Segment {
   readonly src: string;

@@ -3,6 +3,7 @@
 import type { Clock } from './clock.ts';
 import type { Random } from './random.ts';
 import { ACK, decode, encode, RST, type Segment, SYN, spaceOf } from './segment.ts';
+import type { HostPacket } from './super-segment.ts';
 import { learn, receive } from './tcp-input.ts';
 import { readOptions } from './tcp-options.ts';
 import { type Application, type SocketHost, type TcpSettings, TcpSocket } from './tcp-socket.ts';
@@ -23,7 +24,7 @@ export class TcpHost implements SocketHost {
   readonly all: TcpSocket[] = [];
   readonly sockets = new Map<string, TcpSocket>();
   private readonly listeners = new Map<number, Listener>();
-  private readonly output: (bytes: Uint8Array) => void;
+  private readonly output: (packet: HostPacket) => void;
   private readonly cookieBase: number;
   readonly tsBase: number;
   onSocket: (socket: TcpSocket) => void = () => {};
@@ -36,7 +37,7 @@ export class TcpHost implements SocketHost {
     settings: TcpSettings,
     clock: Clock,
     random: Random,
-    output: (bytes: Uint8Array) => void,
+    output: (packet: HostPacket) => void,
   ) {
     this.address = address;
     this.settings = settings;
@@ -166,8 +167,8 @@ export class TcpHost implements SocketHost {
     receive(socket, segment);
   }
 
-  transmit(segment: Segment): void {
-    this.output(encode(segment));
+  transmit(segment: Segment, gsoBytes?: number): void {
+    this.output({ bytes: encode(segment), gsoBytes });
   }
 
   /** RFC 9293 section 3.10.7.1. */

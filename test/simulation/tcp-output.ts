@@ -1,6 +1,6 @@
 /** What a socket of the model TCP puts on the wire. */
 
-import { ACK, FIN, joinOptions, PSH, RST, SYN, URG } from './segment.ts';
+import { ACK, FIN, joinOptions, PSH, RST, type Segment, SYN, URG } from './segment.ts';
 import { writeOptions, writeSynOptions } from './tcp-options.ts';
 import type { TcpSocket } from './tcp-socket.ts';
 
@@ -23,13 +23,15 @@ interface Fields {
   payload?: Uint8Array;
   urgent?: number;
   window?: number;
+  /** Of a super-segment, how much data each segment has. */
+  gsoBytes?: number | undefined;
 }
 
 function transmit(socket: TcpSocket, fields: Fields): void {
   const withAck = (fields.flags & ACK) !== 0;
   const window = fields.window ?? socket.receiver.window(socket.scale, socket.ownMss) / 2 ** socket.scale;
   if (withAck) socket.ackSent();
-  socket.host.transmit({
+  const segment: Segment = {
     src: socket.local.address,
     dst: socket.remote.address,
     sport: socket.local.port,
@@ -41,7 +43,8 @@ function transmit(socket: TcpSocket, fields: Fields): void {
     urgent: fields.urgent ?? 0,
     options: fields.options,
     payload: fields.payload ?? new Uint8Array(0),
-  });
+  };
+  socket.host.transmit(segment, fields.gsoBytes);
 }
 
 /** SYN or SYN-ACK by the socket's state, or a reset. */
@@ -101,13 +104,30 @@ export function sendProbe(socket: TcpSocket): void {
 
 /** Sends what window and congestion allow. */
 export function flush(socket: TcpSocket): void {
-  for (let pieces = 0; pieces < 64 && socket.state !== 'closed'; pieces++) {
-    const sackBytes = socket.sack && socket.receiver.hasSack ? 12 : 0;
-    const piece = socket.sender.piece(dataRoom(socket, sackBytes));
-    if (piece === undefined) break;
-    sendPiece(socket, piece);
+  let next = nextPiece(socket);
+  for (let pieces = 0; next !== undefined && pieces < 64 && socket.state !== 'closed'; pieces++) {
+    const piece = next;
+    const size = piece.to - piece.from;
+    next = nextPiece(socket);
+    // Pieces in a row, all of one size but for the last, leave as one.
+    for (let joined = 1; next?.from === piece.to && joined < mostSegments(socket); joined++) {
+      if (next.to - next.from > size || piece.to - piece.from !== joined * size) break;
+      piece.to = next.to;
+      next = nextPiece(socket);
+    }
+    sendPiece(socket, piece, size);
   }
   socket.armRetransmit();
+}
+
+function nextPiece(socket: TcpSocket): { from: number; to: number } | undefined {
+  const sackBytes = socket.sack && socket.receiver.hasSack ? 12 : 0;
+  return socket.sender.piece(dataRoom(socket, sackBytes));
+}
+
+/** Nothing is joined in urgent mode. */
+function mostSegments({ sender, settings }: TcpSocket): number {
+  return sender.urgentAt > sender.una ? 1 : settings.superSegments;
 }
 
 function dataRoom(socket: TcpSocket, sackBytes: number): number {
@@ -115,7 +135,11 @@ function dataRoom(socket: TcpSocket, sackBytes: number): number {
   return Math.max(mss, 16);
 }
 
-function sendPiece(socket: TcpSocket, piece: { from: number; to: number }): void {
+function sendPiece(
+  socket: TcpSocket,
+  piece: { from: number; to: number },
+  size = piece.to - piece.from,
+): void {
   const { sender } = socket;
   const fin = piece.to > sender.finAt;
   const end = fin ? sender.finAt : piece.to;
@@ -123,8 +147,8 @@ function sendPiece(socket: TcpSocket, piece: { from: number; to: number }): void
   const sack = sackBlocks(socket);
   const room = dataRoom(socket, sack.length > 0 ? 4 + 8 * sack.length : 0);
   // SACK blocks only where they do not push the segment beyond the MSS.
-  const blocks =
-    payload.length <= room ? sack : payload.length + 12 <= room + 8 * sack.length ? sack.slice(0, 1) : [];
+  const each = Math.min(payload.length, size);
+  const blocks = each <= room ? sack : each + 12 <= room + 8 * sack.length ? sack.slice(0, 1) : [];
   const pointer = sender.urgentAt - piece.from;
   const urgent = pointer > 0 && pointer <= 0xffff;
   let flags = ACK | (fin ? FIN : 0) | (urgent ? URG : 0);
@@ -133,5 +157,6 @@ function sendPiece(socket: TcpSocket, piece: { from: number; to: number }): void
     socket.timed = { offset: piece.to, at: socket.host.clock.now };
   }
   const options = joinOptions([writeOptions(timestamps(socket), blocks)]);
-  transmit(socket, { offset: piece.from, flags, options, payload, urgent: urgent ? pointer : 0 });
+  const gsoBytes = payload.length > size ? size : undefined;
+  transmit(socket, { offset: piece.from, flags, options, payload, urgent: urgent ? pointer : 0, gsoBytes });
 }

@@ -30,6 +30,8 @@ export interface TcpSettings {
   readonly windowScale: number | undefined;
   readonly receiveBufferBytes: number;
   readonly cwndSegments: number;
+  /** So many segments at most are handed to the packet filter as one. */
+  readonly superSegments: number;
   readonly delayedAckMs: number;
   readonly keepaliveMs: number;
   /** The keep-alive carries one byte that the peer has long had. */
@@ -44,7 +46,8 @@ export interface SocketHost {
   readonly random: Random;
   /** Timestamps of every socket count from here. */
   readonly tsBase: number;
-  transmit(segment: Segment): void;
+  /** `gsoBytes`: of a super-segment, how much data each segment has. */
+  transmit(segment: Segment, gsoBytes?: number): void;
   sendReset(cause: Segment): void;
   /** True while the accept queue is full: the last ACK of a handshake is then dropped. */
   acceptQueueFull(socket: TcpSocket): boolean;

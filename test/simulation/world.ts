@@ -24,6 +24,8 @@ export interface RunResult {
   readonly connections: readonly Connection[];
   readonly events: number;
   readonly endedAtMs: number;
+  /** Super-segments that the rewriters got whole. */
+  readonly superSegments: { readonly in: number; readonly out: number };
 }
 
 interface Side {
@@ -84,7 +86,7 @@ export class World {
     const plan = scenario.hosts[name];
     const random = this.random.fork(name);
     const kinds = new Set(plan.legacy ? [69, 70] : [253]);
-    const filter = new FilteredHost(clock, kinds, plan.queueDelayMs, plan.mode === 'Strict', {
+    const filter = new FilteredHost(clock, kinds, plan.queueDelayMs, plan.mode === 'Strict', plan.gro, {
       leaves: (bytes) => this.leaves(name, bytes),
       enters: (bytes) => {
         this.trace.packet(clock.now, `   ${name} kernel <-`, bytes);
@@ -95,9 +97,9 @@ export class World {
       broken: (property, detail) => this.monitor.fail(property, `${name}: ${detail}`),
     });
     const address = ADDRESSES[scenario.family][name];
-    const tcp = new TcpHost(address, plan.tcp, clock, random.fork('tcp'), (bytes) => {
-      this.trace.packet(clock.now, `   ${name} kernel ->`, bytes);
-      filter.out(bytes);
+    const tcp = new TcpHost(address, plan.tcp, clock, random.fork('tcp'), (packet) => {
+      this.trace.packet(clock.now, `   ${name} kernel ->`, packet.bytes);
+      filter.out(packet);
     });
     filter.tcp = tcp;
     tcp.onSocket = (socket) => this.monitor.socket(name, socket);
@@ -164,6 +166,15 @@ export class World {
       connections: this.connections,
       events: clock.events,
       endedAtMs: clock.now,
+      superSegments: this.superSegments,
+    };
+  }
+
+  get superSegments(): RunResult['superSegments'] {
+    const { a, b } = this.sides;
+    return {
+      in: a.filter.superSegments.in + b.filter.superSegments.in,
+      out: a.filter.superSegments.out + b.filter.superSegments.out,
     };
   }
 

@@ -18,6 +18,7 @@ import {
   trustKeyId,
 } from '../../sidecar/protocol/key-schedule.ts';
 import { encodeInit1, encodeInit2, type Tlv, tlvValueOffset } from '../../sidecar/wire/init.ts';
+import { type SuperSegmentSuite, superSegmentVectors } from './super-segments.ts';
 
 export interface InitCase {
   name: string;
@@ -94,6 +95,7 @@ export interface Vectors {
     keyIds: { key: string; keyId: string }[];
   };
   asm: { source: string; suites: AsmSuite[] };
+  'super-segments': { source: string; suites: SuperSegmentSuite[] };
 }
 
 const SOURCE = 'tcpcrypt for Kubernetes, wire.md; see README.md beside this file';
@@ -523,6 +525,7 @@ export function generate(recorded?: Vectors['init']): Vectors {
       keyIds: TRUST_KEYS.map((key) => ({ key, keyId: hex(trustKeyId(bytes(key))) })),
     },
     asm: { source: SOURCE, suites: asmVectors(bytes(schedules[0].k_cs[0])) },
+    'super-segments': { source: SOURCE, suites: superSegmentVectors(bytes(schedules[0].k_cs[0])) },
   };
 }
 

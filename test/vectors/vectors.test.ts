@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { deriveKeys, suites } from '../../sidecar/crypto/asm.ts';
 import { keyExchanges } from '../../sidecar/crypto/key-exchange.ts';
+import { nativeSuites } from '../../sidecar/nfqueue-bindings/suites.ts';
 import {
   confirmation,
   directionKeys,
@@ -16,11 +17,13 @@ import {
 import { decodeInit1, decodeInit2 } from '../../sidecar/wire/init.ts';
 import { generate, type InitCase, read } from './generate.ts';
 import * as second from './second-opinion.ts';
+import { secondOpinion } from './super-segments.ts';
 
 const { bytes, hex, cprf } = second;
 const init = read('init');
 const schedule = read('key-schedule');
 const asm = read('asm');
+const superSegments = read('super-segments');
 
 function exchangeOf(type: string) {
   return keyExchanges.get(Number.parseInt(type, 16))!;
@@ -33,7 +36,8 @@ function drawsOf(values: Record<string, string>) {
 }
 
 test('the files hold what generate.ts makes', () => {
-  assert.deepEqual(JSON.parse(JSON.stringify(generate(init))), { init, 'key-schedule': schedule, asm });
+  const recorded = { init, 'key-schedule': schedule, asm, 'super-segments': superSegments };
+  assert.deepEqual(JSON.parse(JSON.stringify(generate(init))), recorded);
 });
 
 test('every key exchange and every suite has vectors', () => {
@@ -186,17 +190,46 @@ describe('asm.json', () => {
         const [plaintext, ciphertext, assocData] = [v.plaintext, v.ciphertext, v.assocData].map(bytes);
         const [offset, ackOffset] = [v.offset, v.ackOffset].map((text) => BigInt(`0x${text}`));
         for (const id of [s.id, s.aggregateId]) {
-          const implementation = suites.get(Number.parseInt(id, 16))!.asm(bytes(s.k));
-          const data = plaintext.slice();
-          implementation.crypt(Number(offset), data);
-          assert.equal(hex(data), v.ciphertext);
-          implementation.crypt(Number(offset), data);
-          assert.equal(hex(data), v.plaintext);
-          assert.equal(hex(implementation.tag(ciphertext, assocData, Number(ackOffset))), v.tag);
+          for (const set of [suites, nativeSuites]) {
+            const implementation = set.get(Number.parseInt(id, 16))!.asm(bytes(s.k));
+            const data = plaintext.slice();
+            implementation.crypt(Number(offset), data);
+            assert.equal(hex(data), v.ciphertext);
+            implementation.crypt(Number(offset), data);
+            assert.equal(hex(data), v.plaintext);
+            assert.equal(hex(implementation.tag(ciphertext, assocData, Number(ackOffset))), v.tag);
+          }
         }
         assert.equal(hex(other.crypt(offset, plaintext)), v.ciphertext);
         assert.equal(hex(other.tag(ciphertext, assocData, ackOffset)), v.tag);
       });
     }
   }
+});
+
+describe('super-segments.json', () => {
+  for (const { id, name, k, cases } of superSegments.suites) {
+    for (const c of cases) {
+      test(`${name}: ${c.name}`, () => {
+        assert.equal(secondOpinion(id, k, c), c.plaintext);
+        assert.equal(secondOpinion(id, k, { ...c, segments: c.segments.toReversed() }), c.plaintext);
+        const wrong = c.segments.map((text, i) =>
+          i === 0 ? `${text.slice(0, -1)}${text.endsWith('0') ? 1 : 0}` : text,
+        );
+        assert.equal(secondOpinion(id, k, { ...c, segments: wrong }), 'the MAC is wrong');
+      });
+    }
+  }
+
+  test('every aggregate suite, one segment and many', () => {
+    const ids = superSegments.suites.map(({ id }) => Number.parseInt(id, 16));
+    assert.deepEqual(
+      ids,
+      [...suites.values()].filter(({ aggregate }) => aggregate).map(({ id }) => id),
+    );
+    assert.deepEqual(
+      superSegments.suites[0]!.cases.map(({ segments }) => segments.length),
+      [1, 4, 3, 3, 2],
+    );
+  });
 });

@@ -13,5 +13,6 @@ inline constexpr size_t kDescriptorStride = 8;
 Napi::Function defineQueue(Napi::Env env);
 Napi::Function defineWait(Napi::Env env);
 Napi::Function defineRawSender(Napi::Env env);
+Napi::Function defineTransform(Napi::Env env);
 
 }  // namespace tcpcrypt

@@ -17,6 +17,7 @@ inline constexpr const char* kNotRoot = "ERR_TCPCRYPT_NOT_ROOT";
 inline constexpr const char* kNoNfqueue = "ERR_TCPCRYPT_NO_NFQUEUE";
 inline constexpr const char* kQueueBusy = "ERR_TCPCRYPT_QUEUE_BUSY";
 inline constexpr const char* kNetlink = "ERR_TCPCRYPT_NETLINK";
+inline constexpr const char* kInternal = "ERR_TCPCRYPT_INTERNAL";
 
 /** `what` failed with errno `error`. */
 inline Failure systemFailure(const std::string& what, int error) {

@@ -1,6 +1,7 @@
 // Queue as JavaScript sees it. The ring and the descriptors belong to JavaScript, so that no view of
 // them can outlive its memory; they are looked up anew at each receive, for JavaScript may have moved
 // their memory elsewhere (ArrayBuffer.prototype.transfer).
+#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -22,6 +23,15 @@ constexpr uint32_t kMaxReceiveBufferBytes = 1 << 30;
 constexpr napi_type_tag kQueueTag = {0x7463706372797074, 0x6e66717565756531};
 enum Verdict : uint32_t { kDrop = 0, kAccept = 1, kRepeat = 4 };
 
+/** What JavaScript writes to accept a packet from the ring; the same words as in index.ts. */
+struct Acceptance {
+  uint32_t id;
+  uint32_t start;
+  uint32_t end;
+  uint32_t hasMark;
+  uint32_t mark;
+};
+
 class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
  public:
   static Napi::Function define(Napi::Env env) {
@@ -29,6 +39,7 @@ class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
                        {
                            InstanceMethod<&QueueBinding::receive>("receive"),
                            InstanceMethod<&QueueBinding::verdict>("verdict"),
+                           InstanceMethod<&QueueBinding::acceptAll>("acceptAll"),
                            InstanceMethod<&QueueBinding::flush>("flush"),
                            InstanceMethod<&QueueBinding::wake>("wake"),
                            InstanceMethod<&QueueBinding::stats>("stats"),
@@ -54,9 +65,12 @@ class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
     const Napi::ArrayBuffer descriptors = Napi::ArrayBuffer::New(env, options.batch * sizeof(QueuedPacket));
     ring_ = Napi::Persistent(ring.As<Napi::Object>());
     descriptors_ = Napi::Persistent(descriptors.As<Napi::Object>());
+    const Napi::ArrayBuffer acceptances = Napi::ArrayBuffer::New(env, options.batch * sizeof(Acceptance));
+    acceptances_ = Napi::Persistent(acceptances.As<Napi::Object>());
     Napi::Object self = info.This().As<Napi::Object>();
     self.Set("ring", ring);
     self.Set("descriptors", descriptors);
+    self.Set("acceptances", acceptances);
     self.Set("wakeFd", Napi::Number::New(env, queue_->wakeFd()));
     self.TypeTag(&kQueueTag);
   }
@@ -96,7 +110,7 @@ class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
     size_t length = 0;
     if (napi_get_arraybuffer_info(info.Env(), reference.Value(), &data, &length) != napi_ok || data == nullptr ||
         length != expected) {
-      throw Napi::Error::New(info.Env(), "the queue's ring or its descriptors were detached");
+      throw Napi::Error::New(info.Env(), "the queue's memory was detached");
     }
     return static_cast<uint8_t*>(data);
   }
@@ -132,6 +146,28 @@ class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
     queue(info).verdict(id, verdict, mark, payload.data, payloadBytes);
   }
 
+  /**
+   * (count): a verdict for each of the first `count` entries of `acceptances`: the packet goes on with what the ring
+   * holds from start to end. Entries up to the first that is wrong have had theirs.
+   */
+  void acceptAll(const Napi::CallbackInfo& info) {
+    Queue& queue = this->queue(info);
+    const uint32_t count = toUint32(info[0], "count", queue.batch());
+    const size_t ringBytes = queue.batch() * Queue::kSlotBytes;
+    const uint8_t* ring = memory(info, ring_, ringBytes);
+    const uint8_t* entries = memory(info, acceptances_, queue.batch() * sizeof(Acceptance));
+    for (uint32_t i = 0; i < count; i++) {
+      Acceptance entry;
+      std::memcpy(&entry, entries + i * sizeof entry, sizeof entry);
+      if (entry.start >= entry.end || entry.end > ringBytes || entry.end - entry.start > Queue::kMaxPayloadBytes) {
+        throw Napi::RangeError::New(info.Env(),
+                                    "start and end must be in order and within the ring, 65531 bytes apart at most");
+      }
+      const std::optional<uint32_t> mark = entry.hasMark != 0 ? std::optional(entry.mark) : std::nullopt;
+      queue.verdict(entry.id, kAccept, mark, ring + entry.start, entry.end - entry.start);
+    }
+  }
+
   void flush(const Napi::CallbackInfo& info) { queue(info).flush(); }
 
   void wake(const Napi::CallbackInfo& info) { tcpcrypt::wake(queue(info).wakeFd()); }
@@ -154,6 +190,7 @@ class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
   std::unique_ptr<Queue> queue_;
   Napi::ObjectReference ring_;
   Napi::ObjectReference descriptors_;
+  Napi::ObjectReference acceptances_;
 };
 
 }  // namespace

@@ -88,7 +88,9 @@ export interface Program {
 /** A queued packet, its bytes copied out of the ring. */
 export interface Packet {
   readonly id: number;
+  /** A copy, and where it was in the ring. */
   readonly bytes: Buffer;
+  readonly offset: number;
   readonly hook: number;
   readonly mark: number;
   readonly inIfindex: number;
@@ -107,6 +109,7 @@ export function receive(queue: Queue, timeoutMs: number): Packet[] {
     const flags = field(i, descriptor.flags);
     return {
       id: field(i, descriptor.id),
+      offset,
       bytes: Buffer.from(queue.ring.subarray(offset, offset + field(i, descriptor.length))),
       hook: field(i, descriptor.hook),
       mark: field(i, descriptor.mark),

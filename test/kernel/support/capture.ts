@@ -21,7 +21,7 @@ export interface Capture {
 
 /** Starts tcpdump on the i-th link of a host; resolves when it listens. `snapBytes` of each packet are kept. */
 export async function capture(
-  host: Host,
+  host: Pick<Host, 'device' | 'spawn'>,
   options: { link?: number; snapBytes?: number; filter?: string } = {},
 ): Promise<Capture> {
   const folder = mkdtempSync(join(tmpdir(), 'tcpcrypt-capture-'));

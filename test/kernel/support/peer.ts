@@ -17,6 +17,8 @@ export interface ServerOptions {
   /** Bytes that the server sends before it has heard anything. */
   readonly greeting?: number;
   readonly host?: string;
+  /** Half-closed so long: the server's last bytes come so much later than the client's. */
+  readonly verdictDelayMs?: number;
 }
 
 export interface ClientOptions {
@@ -107,7 +109,7 @@ export function serve(options: ServerOptions): void {
     });
     socket.on('end', () => {
       if (!started || received !== up) return void socket.resetAndDestroy();
-      void started.then(() => socket.end(VERDICT));
+      void started.then(() => sleep(options.verdictDelayMs ?? 0)).then(() => socket.end(VERDICT));
     });
   });
   server.listen({ port: options.port, host: options.host ?? '::', backlog: 4096 }, () =>

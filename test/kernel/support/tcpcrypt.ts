@@ -19,6 +19,7 @@ export interface TcpcryptOptions {
   readonly checkpoint?: boolean;
   readonly keyLog?: string;
   readonly args?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
   /** Under the supervisor, as in a sidecar's container, with these options of it. */
   readonly supervise?: readonly string[];
 }
@@ -52,7 +53,7 @@ export class Tcpcrypt implements AsyncDisposable {
 
   /** Starts the process; resolves when it handles packets. */
   async start(): Promise<this> {
-    const { policy, checkpoint, keyLog, args = [], supervise } = this.#options;
+    const { policy, checkpoint, keyLog, args = [], env = {}, supervise } = this.#options;
     const child = this.host.spawn(
       supervise === undefined ? launcher : executable,
       [
@@ -64,7 +65,7 @@ export class Tcpcrypt implements AsyncDisposable {
       ],
       {
         stdio: ['ignore', 'pipe', 'pipe'],
-        env: { ...process.env, ...(keyLog ? { TCPCRYPT_KEYLOGFILE: keyLog } : {}) },
+        env: { ...process.env, ...(keyLog ? { TCPCRYPT_KEYLOGFILE: keyLog } : {}), ...env },
       },
     );
     this.#child = child;

@@ -1,0 +1,3 @@
+module tcpcrypt/bench/forwarder
+
+go 1.19

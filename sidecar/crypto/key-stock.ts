@@ -1,0 +1,49 @@
+/** Ephemeral keys made ahead, while there is nothing else to do: a handshake then only takes them. */
+import { x25519 } from './dh.ts';
+import { type KeyExchange, makeKeyExchanges, type Random } from './key-exchange.ts';
+import { generateKey } from './mlkem.ts';
+
+const DEFAULT_SIZE = 32;
+
+export class KeyStock {
+  /** Key exchanges that take their X25519 and ML-KEM keys from here, and make them where none is left. */
+  readonly exchanges: ReadonlyMap<number, KeyExchange>;
+  readonly #x25519: Shelf<ReturnType<typeof x25519.generate>>;
+  readonly #mlKem768: Shelf<ReturnType<typeof generateKey>>;
+
+  /** Holds at most `size` keys of each kind. Each is handed out once. */
+  constructor(random: Random, size = DEFAULT_SIZE) {
+    this.#x25519 = new Shelf(size, () => x25519.generate(random));
+    this.#mlKem768 = new Shelf(size, () => generateKey(random));
+    this.exchanges = makeKeyExchanges({
+      x25519: { shareBytes: x25519.shareBytes, generate: () => this.#x25519.take() },
+      mlKem768: () => this.#mlKem768.take(),
+    });
+  }
+
+  /** Makes one key, a tenth of a millisecond; false where none is missing. */
+  replenish(): boolean {
+    return this.#mlKem768.replenish() || this.#x25519.replenish();
+  }
+}
+
+class Shelf<T> {
+  readonly #size: number;
+  readonly #make: () => T;
+  readonly #keys: T[] = [];
+
+  constructor(size: number, make: () => T) {
+    this.#size = size;
+    this.#make = make;
+  }
+
+  take(): T {
+    return this.#keys.pop() ?? this.#make();
+  }
+
+  replenish(): boolean {
+    if (this.#keys.length >= this.#size) return false;
+    this.#keys.push(this.#make());
+    return true;
+  }
+}

@@ -1,0 +1,44 @@
+#include "keystream.h"
+
+namespace tcpcrypt {
+
+namespace {
+
+constexpr size_t kAesBlockBytes = 16;
+constexpr size_t kChaCha20BlockBytes = 64;
+
+const EVP_CIPHER* cipherOf(Keystream::Kind kind) {
+  switch (kind) {
+    case Keystream::Kind::kAes128Ctr:
+      return EVP_aes_128_ctr();
+    case Keystream::Kind::kAes256Ctr:
+      return EVP_aes_256_ctr();
+    default:
+      return EVP_chacha20();
+  }
+}
+
+}  // namespace
+
+Keystream::Keystream(Kind kind, const uint8_t* key)
+    : isChaCha20_(kind == Kind::kChaCha20), context_(keyedCipher(cipherOf(kind), key)) {}
+
+void Keystream::apply(uint64_t offset, uint8_t* data, size_t length) {
+  if (length == 0) return;
+  const size_t blockBytes = isChaCha20_ ? kChaCha20BlockBytes : kAesBlockBytes;
+  uint64_t block = offset / blockBytes;
+  uint8_t iv[16] = {};
+  if (isChaCha20_) {
+    // OpenSSL takes the counter's low bits first and a nonce behind it, which is zero.
+    for (int i = 0; i < 8; i++, block >>= 8) iv[i] = static_cast<uint8_t>(block);
+  } else {
+    store64(iv + 8, block);
+  }
+  mustSucceed(EVP_EncryptInit_ex2(context_.get(), nullptr, nullptr, iv, nullptr));
+  uint8_t skipped[kChaCha20BlockBytes] = {};
+  update(context_.get(), skipped, skipped, offset % blockBytes);
+  OPENSSL_cleanse(skipped, sizeof skipped);
+  update(context_.get(), data, data, length);
+}
+
+}  // namespace tcpcrypt

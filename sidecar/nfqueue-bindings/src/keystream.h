@@ -1,0 +1,25 @@
+// The ciphers of a suite, addressed by stream offset (wire.md section 5, "Cipher"); crypto/keystream.ts is
+// the same in TypeScript.
+#pragma once
+
+#include "openssl.h"
+
+namespace tcpcrypt {
+
+class Keystream {
+ public:
+  enum class Kind { kAes128Ctr, kAes256Ctr, kChaCha20 };
+
+  /** `key` has what `keyBytes` says and is not kept. */
+  Keystream(Kind kind, const uint8_t* key);
+  static size_t keyBytes(Kind kind) { return kind == Kind::kAes128Ctr ? 16 : 32; }
+
+  /** XORs the keystream from stream offset `offset` on into `data`. */
+  void apply(uint64_t offset, uint8_t* data, size_t length);
+
+ private:
+  bool isChaCha20_;
+  CipherContext context_;
+};
+
+}  // namespace tcpcrypt

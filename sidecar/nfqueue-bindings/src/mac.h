@@ -1,0 +1,72 @@
+// The pseudo-random functions of a tag (wire.md section 5, "MAC"): 16 bytes over the concatenation of two
+// inputs, which is never built. crypto/mac.ts is the same in TypeScript. No key is kept but in what is
+// derived from it, which is erased at the end; nothing is allocated for a packet.
+#pragma once
+
+// Low-level SHA-256: a keyed state is copied in a hundred bytes, where EVP's HMAC allocates.
+#define OPENSSL_SUPPRESS_DEPRECATED
+#include <openssl/sha.h>
+
+#include <array>
+#include <variant>
+
+#include "openssl.h"
+
+namespace tcpcrypt {
+
+inline constexpr size_t kMacBytes = 16;
+using Tag = std::array<uint8_t, kMacBytes>;
+
+/** AES of single blocks. */
+class AesBlock {
+ public:
+  /** `keyBytes`: 16 or 32. */
+  AesBlock(const uint8_t* key, size_t keyBytes);
+  Tag encrypt(const Tag& block);
+
+ private:
+  CipherContext context_;
+};
+
+/** HMAC-SHA-256 with a key of 32 bytes, cut to 16 bytes. */
+class HmacSha256 {
+ public:
+  static constexpr size_t kKeyBytes = 32;
+  explicit HmacSha256(const uint8_t* key);
+  HmacSha256(HmacSha256&& other) = default;
+  ~HmacSha256();
+  Tag compute(ConstBytes first, ConstBytes second);
+
+ private:
+  SHA256_CTX inner_;
+  SHA256_CTX outer_;
+};
+
+/** CMAC with AES-128, RFC 4493. */
+class CmacAes128 {
+ public:
+  explicit CmacAes128(const uint8_t* key);
+  Tag compute(ConstBytes first, ConstBytes second);
+
+ private:
+  struct Free {
+    void operator()(EVP_MAC_CTX* context) const { EVP_MAC_CTX_free(context); }
+  };
+  std::unique_ptr<EVP_MAC_CTX, Free> context_;
+};
+
+/** AES under k_tag of the GMAC under k_hash with a zero IV; the key is k_hash (16) | k_tag (16). */
+class GhashThenAes {
+ public:
+  explicit GhashThenAes(const uint8_t* key);
+  Tag compute(ConstBytes first, ConstBytes second);
+
+ private:
+  CipherContext gmac_;
+  AesBlock aes_;
+};
+
+using SegmentMac = std::variant<HmacSha256, CmacAes128, GhashThenAes>;
+using AckMac = std::variant<AesBlock, HmacSha256>;
+
+}  // namespace tcpcrypt

@@ -1,0 +1,137 @@
+// Transform as JavaScript sees it. Keys are copied out of the buffers given; `destroy`, or the garbage
+// collector, erases what was derived from them.
+#include <algorithm>
+#include <cmath>
+#include <memory>
+
+#include "arguments.h"
+#include "bindings.h"
+#include "checksum.h"
+#include "transform.h"
+
+namespace tcpcrypt {
+
+namespace {
+
+/** JavaScript's numbers are exact up to here. */
+constexpr double kMaxOffset = 9007199254740992;  // 2^53
+
+class TransformBinding : public Napi::ObjectWrap<TransformBinding> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "Transform",
+                       {
+                           InstanceMethod<&TransformBinding::crypt>("crypt"),
+                           InstanceMethod<&TransformBinding::tag>("tag"),
+                           InstanceMethod<&TransformBinding::seal>("seal"),
+                           InstanceMethod<&TransformBinding::open>("open"),
+                           InstanceMethod<&TransformBinding::destroy>("destroy"),
+                       });
+  }
+
+  /** (suite id, enc, mac, ack) */
+  explicit TransformBinding(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+    const Transform::Suite* suite = Transform::suite(toUint32(info[0], "suite"));
+    if (suite == nullptr) throw Napi::RangeError::New(info.Env(), "there is no such suite");
+    const Transform::Keys keys = {toKey(info[1], "enc", Keystream::keyBytes(suite->keystream)),
+                                  toKey(info[2], "mac", Transform::kMacKeyBytes),
+                                  toKey(info[3], "ack", suite->ackKeyBytes)};
+    guarded(info.Env(), [&] { transform_ = std::make_unique<Transform>(*suite, keys); });
+  }
+
+ private:
+  static ConstBytes toKey(const Napi::Value& value, const char* name, size_t length) {
+    const Bytes key = toBytes(value, name);
+    if (key.length != length) {
+      throw Napi::RangeError::New(value.Env(), std::string(name) + " must have " + std::to_string(length) + " bytes");
+    }
+    return {key.data, key.length};
+  }
+
+  static uint64_t toOffset(const Napi::Value& value, const char* name) {
+    const double number = toNumber(value, name);
+    if (!(number >= 0 && number <= kMaxOffset) || number != std::floor(number)) {
+      throw Napi::RangeError::New(value.Env(), std::string(name) + " must be a whole number from 0 to 2^53");
+    }
+    return static_cast<uint64_t>(number);
+  }
+
+  Transform& transform(const Napi::CallbackInfo& info) {
+    if (!transform_) throw Napi::Error::New(info.Env(), "an ASM was used after it was destroyed");
+    return *transform_;
+  }
+
+  /** (offset, data) */
+  void crypt(const Napi::CallbackInfo& info) {
+    const uint64_t offset = toOffset(info[0], "offset");
+    const Bytes data = toBytes(info[1], "data");
+    Transform& transform = this->transform(info);
+    guarded(info.Env(), [&] { transform.crypt(offset, data.data, data.length); });
+  }
+
+  /** (ciphertext, assoc, ackOffset, out of 16 bytes) */
+  void tag(const Napi::CallbackInfo& info) {
+    const Bytes ciphertext = toBytes(info[0], "ciphertext");
+    const Bytes assoc = toBytes(info[1], "assoc");
+    const uint64_t ackOffset = toOffset(info[2], "ackOffset");
+    const Bytes out = toBytes(info[3], "out");
+    if (out.length != kMacBytes) throw Napi::RangeError::New(info.Env(), "out must have 16 bytes");
+    Transform& transform = this->transform(info);
+    guarded(info.Env(), [&] {
+      const Tag made =
+          transform.tag({ciphertext.data, ciphertext.length}, {assoc.data, assoc.length}, ackOffset);
+      std::copy(made.begin(), made.end(), out.data);
+    });
+  }
+
+  /** (bytes, tagAt, dataAt, end, assoc, assocBytes, offset, ackOffset) */
+  static SealedSegment toSegment(const Napi::CallbackInfo& info) {
+    const Bytes bytes = toBytes(info[0], "bytes");
+    const uint32_t tagAt = toUint32(info[1], "tagAt");
+    const uint32_t dataAt = toUint32(info[2], "dataAt");
+    const uint32_t end = toUint32(info[3], "end");
+    if (end > bytes.length || dataAt > end || tagAt > dataAt || dataAt - tagAt < kMacBytes) {
+      throw Napi::RangeError::New(info.Env(), "tag and data must be in order and within the buffer");
+    }
+    const Bytes assoc = toBytes(info[4], "assoc");
+    const uint32_t assocBytes = toUint32(info[5], "assocBytes");
+    if (assocBytes > assoc.length) throw Napi::RangeError::New(info.Env(), "assocBytes must be within assoc");
+    return {.data = bytes.data + dataAt,
+            .length = end - dataAt,
+            .tag = bytes.data + tagAt,
+            .assoc = {assoc.data, assocBytes},
+            .offset = toOffset(info[6], "offset"),
+            .ackOffset = toOffset(info[7], "ackOffset")};
+  }
+
+  /** (segment as above); returns the Internet checksum's sum over the ciphertext. */
+  Napi::Value seal(const Napi::CallbackInfo& info) {
+    const SealedSegment segment = toSegment(info);
+    Transform& transform = this->transform(info);
+    guarded(info.Env(), [&] { transform.seal(segment); });
+    return Napi::Number::New(info.Env(), checksum(segment.data, segment.length));
+  }
+
+  /**
+   * (segment as above, rest): `rest` is the sum over all that the checksum covers but the data. Returns the sum over
+   * the plaintext, or a negative number and nothing is changed: -1 the checksum is wrong, -2 the tag is.
+   */
+  Napi::Value open(const Napi::CallbackInfo& info) {
+    const SealedSegment segment = toSegment(info);
+    const uint32_t rest = toUint32(info[8], "rest");
+    Transform& transform = this->transform(info);
+    if (checksum(segment.data, segment.length, rest) != 0xffff) return Napi::Number::New(info.Env(), -1);
+    const bool verified = guarded(info.Env(), [&] { return transform.open(segment); });
+    return Napi::Number::New(info.Env(), verified ? checksum(segment.data, segment.length) : -2);
+  }
+
+  void destroy(const Napi::CallbackInfo& info) { transform_.reset(); }
+
+  std::unique_ptr<Transform> transform_;
+};
+
+}  // namespace
+
+Napi::Function defineTransform(Napi::Env env) { return TransformBinding::define(env); }
+
+}  // namespace tcpcrypt

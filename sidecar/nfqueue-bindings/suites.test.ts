@@ -1,0 +1,95 @@
+/** The addon's suites: what every implementation must do, and the same bytes as the TypeScript ones for any input. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import fc from 'fast-check';
+import { offsets, segmentOf, testSuite } from '../crypto/asm.testing.ts';
+import { type Asm, suites } from '../crypto/asm.ts';
+import { native } from './native.ts';
+import { nativeSuites } from './suites.ts';
+
+const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
+const keys = fc.uint8Array({ minLength: 32, maxLength: 32 });
+/** Short ones of every remainder, and one super-segment now and then. */
+const data = fc.oneof(
+  { weight: 20, arbitrary: fc.uint8Array({ maxLength: 1600 }) },
+  { weight: 1, arbitrary: fc.nat(65_535).map((length) => new Uint8Array(length).fill(length & 0xff)) },
+);
+
+for (const suite of nativeSuites.values()) testSuite(suite);
+
+for (const [id, suite] of suites) {
+  describe(`${suite.name}: native against TypeScript`, () => {
+    const other = nativeSuites.get(id)!;
+
+    test('ids and names', () => {
+      assert.deepEqual({ ...other, asm: null }, { ...suite, asm: null });
+    });
+
+    test('crypt and tag', () => {
+      fc.assert(
+        fc.property(
+          keys,
+          offsets,
+          data,
+          fc.nat(),
+          fc.uint8Array({ maxLength: 60 }),
+          offsets,
+          (key, ...rest) => {
+            const [offset, plaintext, cut, assoc, ackOffset] = rest;
+            const [expected, actual] = [suite.asm(key), other.asm(key)];
+            const [a, b] = [plaintext.slice(), plaintext.slice()];
+            expected.crypt(offset, a);
+            const at = cut % (plaintext.length + 1);
+            if (offset + at <= 2 ** 53) {
+              actual.crypt(offset + at, b.subarray(at));
+              actual.crypt(offset, b.subarray(0, at));
+              assert.ok(Buffer.compare(a, b) === 0);
+            }
+            assert.equal(hex(actual.tag(a, assoc, ackOffset)), hex(expected.tag(a, assoc, ackOffset)));
+            for (const asm of [expected, actual]) asm.destroy();
+          },
+        ),
+      );
+    });
+
+    test('many packets under one key, sealed by one and opened by the other', () => {
+      const key = new Uint8Array(32).fill(id & 0xff);
+      const pair: [Asm, Asm] = [suite.asm(key), other.asm(key)];
+      fc.assert(
+        fc.property(offsets, data, fc.uint8Array({ maxLength: 60 }), offsets, (offset, plain, assoc, ack) => {
+          const sealed = pair.map((asm) => {
+            const segment = segmentOf(plain, assoc, offset, ack);
+            const sum = asm.seal(segment);
+            return { segment, sum };
+          });
+          assert.equal(Buffer.compare(sealed[0]!.segment.bytes, sealed[1]!.segment.bytes), 0);
+          assert.equal(sealed[0]!.sum, sealed[1]!.sum);
+          const rest = 0xffff - sealed[0]!.sum;
+          const opened = sealed.map(({ segment }, i) => pair[1 - i]!.open(segment, rest));
+          assert.equal(opened[0], opened[1]);
+          for (const { segment } of sealed) {
+            const found = segment.bytes.subarray(segment.dataAt, segment.end);
+            assert.equal(Buffer.compare(found, plain), 0);
+          }
+        }),
+      );
+    });
+  });
+}
+
+test('keys of a wrong length, and what is no suite, are refused', () => {
+  const bytes = (length: number) => new Uint8Array(length);
+  assert.throws(() => new native.Transform(0x200, bytes(16), bytes(32), bytes(16)), RangeError);
+  assert.throws(() => new native.Transform(0x100, bytes(32), bytes(32), bytes(16)), RangeError);
+  assert.throws(() => new native.Transform(0x400, bytes(32), bytes(32), bytes(16)), RangeError);
+  assert.throws(() => new native.Transform(0x100, bytes(16), bytes(31), bytes(16)), RangeError);
+  assert.throws(() => nativeSuites.get(0x100)!.asm(bytes(31)), RangeError);
+});
+
+test('contexts that are thrown away are collected', () => {
+  // Under the sanitiser a context that is freed twice, or used afterwards, ends the process.
+  for (let i = 0; i < 5000; i++) {
+    const asm = nativeSuites.get(0x601)!.asm(new Uint8Array(32).fill(i));
+    if (i % 3 === 0) asm.destroy();
+  }
+});

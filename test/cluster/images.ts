@@ -1,0 +1,147 @@
+/**
+ * Images without a registry: buildah makes them from Dockerfiles, as archives that containerd imports. The base that
+ * Dockerfiles name by a build argument is made of Debian's packages.
+ */
+import { createHash } from 'node:crypto';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { runCommand } from './machine.ts';
+import { buildPrograms, cacheFolder, moduleFile, programPath, programVersion } from './programs.ts';
+
+/** What holds a pod's namespaces: Kubernetes' own `pause`. */
+export const PAUSE_IMAGE = 'localhost/pause:1';
+export const COREDNS_IMAGE = 'localhost/coredns:1';
+/** Debian bookworm, essential packages and apt: what `debian:12-slim` is, for Dockerfiles' build argument BASE. */
+export const BASE_IMAGE = 'localhost/debian:12';
+/** curl, nginx, dig, iperf3 and the like, for tests' pods. */
+export const TOOLS_IMAGE = 'localhost/tcpcrypt-test-tools:1';
+export const PRODUCT_IMAGE = 'localhost/tcpcrypt:dev';
+
+const repository = join(import.meta.dirname, '../..');
+const BUILD_TIMEOUT_MS = 1_200_000;
+/** Buildah's storage: ours alone. Not vfs, which copies the whole for each layer. */
+const storage = (): string[] => [
+  ...['--root', join(cacheFolder(), 'buildah'), '--runroot', '/run/tcpcrypt-buildah'],
+  ...['--storage-driver', 'overlay'],
+];
+
+const buildah = (...args: string[]): string =>
+  runCommand('nice', ['buildah', ...storage(), ...args], { timeoutMs: BUILD_TIMEOUT_MS }).stdout;
+
+export interface ImageBuild {
+  readonly tag: string;
+  readonly context: string;
+  /** Default: `Dockerfile` in the context. */
+  readonly dockerfile?: string;
+  readonly buildArgs?: Readonly<Record<string, string>>;
+  /** Of everything in it; seconds since the epoch. */
+  readonly timestamp?: number;
+}
+
+/** Builds an image and writes it to `archive`, for `ctr images import` and `docker load`. */
+export function buildImage(build: ImageBuild, archive: string): void {
+  const { tag, context, dockerfile = join(context, 'Dockerfile'), buildArgs = {}, timestamp = 0 } = build;
+  const args = Object.entries(buildArgs).flatMap(([name, value]) => ['--build-arg', `${name}=${value}`]);
+  args.push(...authorities());
+  const how = ['--isolation', 'chroot', '--layers', '--pull=never', '--timestamp', String(timestamp)];
+  buildah('bud', ...how, ...args, '--tag', tag, '--file', dockerfile, context);
+  exportImage(tag, archive);
+}
+
+/** Where the network has certificate authorities of its own, npm in a build has to know them as npm here does. */
+function authorities(): string[] {
+  const bundle = process.env['NODE_EXTRA_CA_CERTS'];
+  if (!bundle) return [];
+  const inside = '/etc/ssl/extra-authorities.crt';
+  return ['--volume', `${bundle}:${inside}:ro`, '--build-arg', `NODE_EXTRA_CA_CERTS=${inside}`];
+}
+
+function exportImage(tag: string, archive: string): void {
+  const unfinished = `${archive}.${process.pid}`;
+  buildah('push', '--quiet', tag, `docker-archive:${unfinished}:${tag}`);
+  renameSync(unfinished, archive);
+}
+
+/** An archive in the cache, keyed by what it is made of; `make` is called when it is not there. */
+async function cached(name: string, key: string, make: (archive: string) => Promise<void>): Promise<string> {
+  const folder = join(cacheFolder(), 'images');
+  mkdirSync(folder, { recursive: true });
+  const archive = join(folder, `${name}-${createHash('sha256').update(key).digest('hex').slice(0, 12)}.tar`);
+  if (!existsSync(archive)) await make(archive);
+  return archive;
+}
+
+/** An image of one static program. */
+async function programImage(tag: string, program: string, archive: string): Promise<void> {
+  const context = mkdtempSync(join(tmpdir(), 'tcpcrypt-image-'));
+  try {
+    cpSync(program, join(context, 'program'));
+    writeFileSync(
+      join(context, 'Dockerfile'),
+      'FROM scratch\nCOPY program /program\nENTRYPOINT ["/program"]\n',
+    );
+    buildImage({ tag, context }, archive);
+  } finally {
+    rmSync(context, { recursive: true });
+  }
+}
+
+export async function pauseImage(): Promise<string> {
+  return cached('pause', programVersion('kubelet'), async (archive) => {
+    const source = await moduleFile('kubelet', 'build/pause/linux/pause.c');
+    const program = `${archive}.program`;
+    runCommand('gcc', ['-Os', '-static', '-DVERSION=test', '-o', program, source]);
+    await programImage(PAUSE_IMAGE, program, archive);
+    rmSync(program);
+  });
+}
+
+export async function corednsImage(): Promise<string> {
+  await buildPrograms(['coredns']);
+  const program = programPath('coredns');
+  return cached('coredns', program, (archive) => programImage(COREDNS_IMAGE, program, archive));
+}
+
+/** Makes `BASE_IMAGE` in buildah's storage. */
+export async function baseImage(): Promise<void> {
+  if (buildah('images', '--quiet', '--filter', `reference=${BASE_IMAGE}`) !== '') return;
+  const folder = mkdtempSync(join(tmpdir(), 'tcpcrypt-base-'));
+  try {
+    const root = join(folder, 'root.tar');
+    runCommand('nice', ['mmdebstrap', '--quiet', '--variant=apt', 'bookworm', root], {
+      timeoutMs: BUILD_TIMEOUT_MS,
+    });
+    writeFileSync(join(folder, 'Dockerfile'), 'FROM scratch\nADD root.tar /\nCMD ["bash"]\n');
+    buildah('bud', '--layers', '--timestamp', '0', '--tag', BASE_IMAGE, folder);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** The product's own image, from its own Dockerfile; returns the archive. */
+export async function productImage(archive = join(repository, 'build/tcpcrypt-image.tar')): Promise<string> {
+  await baseImage();
+  mkdirSync(dirname(archive), { recursive: true });
+  buildImage({ tag: PRODUCT_IMAGE, context: repository, buildArgs: { BASE: BASE_IMAGE } }, archive);
+  return archive;
+}
+
+const TOOLS_DOCKERFILE = `FROM ${BASE_IMAGE}
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends \\
+  curl nginx-light bind9-dnsutils iperf3 iproute2 iptables procps netcat-openbsd \\
+  && rm -rf /var/lib/apt/lists
+`;
+
+export async function toolsImage(): Promise<string> {
+  return cached('tools', TOOLS_DOCKERFILE, async (archive) => {
+    await baseImage();
+    const context = mkdtempSync(join(tmpdir(), 'tcpcrypt-image-'));
+    try {
+      writeFileSync(join(context, 'Dockerfile'), TOOLS_DOCKERFILE);
+      buildImage({ tag: TOOLS_IMAGE, context }, archive);
+    } finally {
+      rmSync(context, { recursive: true });
+    }
+  });
+}
