@@ -32,6 +32,8 @@ import { type CniAnswer, perform, type VerbParts } from './verbs.ts';
 const SOCKET_MODE = 0o600;
 const COUNT_PODS_MS = 5000;
 const LISTEN_AGAIN_MS = 30_000;
+/** The plugin's own deadline. */
+const ANSWER_WITHIN_MS = 2000;
 /** In the image, and in a working tree. */
 const EXECUTABLES = [
   '/usr/bin/tcpcrypt-node',
@@ -193,9 +195,12 @@ function stopSignal(): Promise<unknown> {
   return Promise.race(['SIGTERM', 'SIGINT'].map((signal) => once(process, signal)));
 }
 
+/** Calls that were begun are answered first: a pod waits for them. */
 async function close(server: Server): Promise<void> {
   if (!server.listening) return;
   server.close();
-  server.closeAllConnections();
+  server.closeIdleConnections();
+  const late = setTimeout(() => server.closeAllConnections(), ANSWER_WITHIN_MS);
   await once(server, 'close');
+  clearTimeout(late);
 }
