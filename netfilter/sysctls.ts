@@ -124,8 +124,17 @@ function defaults(): Record<string, number> {
   return Object.fromEntries(Object.entries(conntrackSettings).map(([name, { kernel }]) => [name, kernel]));
 }
 
+/** Whether conntrack's settings can be changed here at all. */
+export function settingsWritable(): boolean {
+  return writableDirectory() !== undefined;
+}
+
 function directory(): string {
-  const writable = DIRECTORIES.find((path) => {
+  return writableDirectory() ?? DIRECTORIES[0]!;
+}
+
+function writableDirectory(): string | undefined {
+  return DIRECTORIES.find((path) => {
     try {
       accessSync(`${path}/nf_conntrack_tcp_be_liberal`, constants.W_OK);
       return true;
@@ -133,7 +142,6 @@ function directory(): string {
       return false;
     }
   });
-  return writable ?? DIRECTORIES[0]!;
 }
 
 async function readConntrack(where: Where, names: readonly string[]): Promise<Record<string, number>> {

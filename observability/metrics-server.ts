@@ -1,6 +1,7 @@
 /** The metrics' port: `/metrics`, `/healthz` (the part does its work) and `/readyz` (and takes new work). */
 import { once } from 'node:events';
 import type { Server } from 'node:http';
+import { TcpcryptError } from '../errors/catalogue.ts';
 import { createLimitedServer, HttpProblem, send, targetOf } from './http.ts';
 
 export interface MetricsSource {
@@ -15,6 +16,17 @@ export interface ListenAddress {
 }
 
 const MAX_CLIENTS = 32;
+
+/** `10.0.0.1:80`, `[::]:80`, `:80` (every address), or `none`. Throws ERR_TCPCRYPT_USAGE. */
+export function parseListenAddress(value: string): ListenAddress | undefined {
+  if (value === 'none') return undefined;
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]*)):(\d{1,5})$/.exec(value);
+  const port = Number(match?.[3]);
+  if (match === null || port > 65_535) {
+    throw new TcpcryptError('ERR_TCPCRYPT_USAGE', `--metrics-listen ${value} is not ADDR:PORT or none`);
+  }
+  return { host: match[1] ?? (match[2] || '::'), port };
+}
 
 export function createMetricsServer(source: MetricsSource, failed: (error: unknown) => void): Server {
   return createLimitedServer(

@@ -3,9 +3,11 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import type { Capabilities } from '../../netfilter/namespace.ts';
 import { temporaryFolder } from '../executable/testing.ts';
 import { type Attachment, Attachments } from './attachments.ts';
 import { options, parseCommand } from './commands.ts';
+import type { InstallerStatus } from './installer/installer.ts';
 import { metrics } from './metrics.ts';
 import { nodeState } from './node-status.ts';
 import { readPod } from './pod.ts';
@@ -121,8 +123,8 @@ test('the condition of a node', () => {
     reasons: [],
   } as const;
   const status = { chained: true, reason: '', files: new Map(), losses: 0 };
-  const say = (...args: Parameters<typeof nodeState>) => {
-    const { supported, condition } = nodeState(...args);
+  const say = (capabilities: Capabilities, installer?: InstallerStatus, settings = true) => {
+    const { supported, condition } = nodeState({ able: capabilities, settings }, installer);
     return [supported, condition.status, condition.reason, condition.message];
   };
   const how = 'Rules by iptables-nft, IPv4 and IPv6';
@@ -130,7 +132,8 @@ test('the condition of a node', () => {
   const given = { ...status, chained: false, reason: 'a.conflist: thrown out' };
   const without = `${how}, after a pod's start: a.conflist: thrown out.`;
   assert.deepEqual(say(able, given), [true, 'True', 'WithoutChaining', without]);
-  assert.equal(say(able, undefined)[2], 'WithoutChaining');
+  assert.equal(say(able)[2], 'WithoutChaining');
+  assert.match(String(say(able, status, false)[3]), /without the settings of conntrack/);
   const unable = { ...able, variant: undefined, nfqueue: false, reasons: ['nft, IPv4: no'] };
   const message = 'The kernel does not take NFQUEUE; pods here run plain: nft, IPv4: no';
   assert.deepEqual(say(unable, status), [false, 'False', 'KernelUnsupported', message]);

@@ -3,7 +3,7 @@ import { parseArgs } from 'node:util';
 import { TcpcryptError } from '../../errors/catalogue.ts';
 import { VARIANTS, type Variant } from '../../netfilter/iptables.ts';
 import { type LogLevel, logLevels } from '../../observability/log.ts';
-import type { ListenAddress } from '../../observability/metrics-server.ts';
+import { type ListenAddress, parseListenAddress } from '../../observability/metrics-server.ts';
 
 export interface RunOptions {
   readonly nodeName: string;
@@ -148,7 +148,7 @@ export function parseCommand(args: readonly string[], environment: NodeJS.Proces
       exemptNamespaces: [...new Set(['kube-system', namespace, ...(values['exempt-namespace'] ?? [])])],
       executable: values.executable,
       variant: values.iptables === 'auto' ? undefined : oneOf('iptables', values.iptables, VARIANTS),
-      metricsListen: listenAddress(values['metrics-listen']),
+      metricsListen: parseListenAddress(values['metrics-listen']),
       keepMs: seconds('keep-interval', values['keep-interval']),
       collectMs: seconds('collect-interval', values['collect-interval']),
     },
@@ -178,15 +178,6 @@ ${rows.join('')}
 SIGTERM ends it; everything stays as it is, unless its DaemonSet is gone. Exit status: 0 success, 1 failure,
 2 wrong usage.
 `;
-}
-
-/** `10.0.0.1:80`, `[::]:80`, `:80` (every address), or `none`. */
-function listenAddress(value: string): ListenAddress | undefined {
-  if (value === 'none') return undefined;
-  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]*)):(\d{1,5})$/.exec(value);
-  const port = Number(match?.[3]);
-  if (match === null || port > 65_535) throw usage(`--metrics-listen ${value} is not ADDR:PORT or none`);
-  return { host: match[1] ?? (match[2] || '::'), port };
 }
 
 function seconds(name: string, value: string): number {

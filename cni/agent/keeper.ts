@@ -6,7 +6,7 @@ import type { TcpcryptError } from '../../errors/catalogue.ts';
 import { RULE_LAYOUT } from '../../netfilter/rules.ts';
 import { errorFields, type Logger } from '../../observability/log.ts';
 import type { Attachment, Attachments } from './attachments.ts';
-import { type NamespaceHandle, openNamespace } from './namespace-handle.ts';
+import { inodeOf, type NamespaceHandle, openNamespace } from './namespace-handle.ts';
 import type { Pod } from './pod.ts';
 import type { PodRules } from './pod-rules.ts';
 import { openPodNamespace, podProcesses } from './processes.ts';
@@ -63,8 +63,10 @@ export class Keeper {
     }, SOON_MS).unref();
   }
 
+  /** In the namespace that the pod has now: a sandbox that is made anew has another. */
   hasRules(podUid: string): boolean {
-    return this.#options.attachments.all().some((each) => each.podUid === podUid);
+    const { attachments } = this.#options;
+    return attachments.all().some((each) => each.podUid === podUid && inodeOf(each.netns) === each.inode);
   }
 
   forget(podUid: string): void {
@@ -132,11 +134,16 @@ export class Keeper {
         if (!(await this.#mayMend(pod, namespace))) return;
         log.info({ ...name, differences: differences.slice(0, 5) }, 'the rules of a pod are put in');
       }
-      if (differences.length === 0 && known !== undefined) return;
+      const netns = `/proc/${processId}/ns/net`;
+      if (differences.length === 0 && known !== undefined) {
+        // Found by a process, where the runtime's path leads nowhere from here.
+        if (inodeOf(known.netns) !== known.inode) attachments.set({ ...known, netns });
+        return;
+      }
       const installed = await podRules.install(namespace, rules, () => options.dataWhenNoState);
       const placeless = { containerId: pod.uid, interfaceName: INTERFACE, network: '' };
       attachments.set({
-        ...(known ?? { ...placeless, netns: `/proc/${processId}/ns/net` }),
+        ...(known ?? { ...placeless, netns }),
         ...{ podNamespace: pod.namespace, podName: pod.name, podUid: pod.uid },
         ...{ inode: namespace.inode, ruleLayout: RULE_LAYOUT, rules: installed.rules },
         settings: known?.settings ?? installed.settings,

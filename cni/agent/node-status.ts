@@ -22,15 +22,25 @@ const TIMEOUT_MS = 10_000;
 const AGAIN_MS = 15_000;
 const MAX_MESSAGE = 1000;
 
+/** What was found out about the node at the start. */
+export interface Findings {
+  readonly able: Capabilities;
+  /** Whether conntrack's settings can be changed. */
+  readonly settings: boolean;
+}
+
 /** Pure: what to say. `installer` is undefined where the agent is not to install anything. */
-export function nodeState(able: Capabilities, installer: InstallerStatus | undefined): NodeState {
+export function nodeState({ able, settings }: Findings, installer: InstallerStatus | undefined): NodeState {
   if (able.variant === undefined) {
     const lacks = [...(able.nfqueue ? [] : ['NFQUEUE']), ...(able.connmark ? [] : ['CONNMARK'])];
     const what = lacks.length === 0 ? 'the rules' : lacks.join(' and ');
     const message = `The kernel does not take ${what}; pods here run plain: ${able.reasons.join('; ')}`;
     return state(false, 'KernelUnsupported', message);
   }
-  const how = `Rules by iptables-${able.variant}, IPv${able.families.join(' and IPv')}`;
+  const lacking = settings
+    ? ''
+    : ', without the settings of conntrack (read-only here: long silences may end connections)';
+  const how = `Rules by iptables-${able.variant}, IPv${able.families.join(' and IPv')}${lacking}`;
   if (installer?.chained) return state(true, 'Chained', `${how}, by the CNI plugin.`);
   const why = installer === undefined ? 'the plugin is turned off' : installer.reason;
   return state(true, 'WithoutChaining', `${how}, after a pod's start: ${why}.`);

@@ -8,6 +8,7 @@ import type { Server } from 'node:http';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { probe } from '../../netfilter/namespace.ts';
+import { settingsWritable } from '../../netfilter/sysctls.ts';
 import { errorFields, type Logger } from '../../observability/log.ts';
 import { createMetricsServer, type ListenAddress, listenOnPort } from '../../observability/metrics-server.ts';
 import { listenOnPath } from '../../observability/unix-socket.ts';
@@ -31,6 +32,8 @@ import { type CniAnswer, perform, type VerbParts } from './verbs.ts';
 const SOCKET_MODE = 0o600;
 const COUNT_PODS_MS = 5000;
 const LISTEN_AGAIN_MS = 30_000;
+/** The plugin's own deadline. */
+const ANSWER_WITHIN_MS = 2000;
 /** In the image, and in a working tree. */
 const EXECUTABLES = [
   '/usr/bin/tcpcrypt-node',
@@ -81,7 +84,7 @@ export async function run(options: RunOptions, log: Logger, version: string): Pr
   const node = new NodeWriter(cluster.core, nodeName, log);
   const say = (status: InstallerStatus | undefined): void => {
     metrics.set('tcpcrypt_agent_chained', status?.chained ? 1 : 0);
-    node.say(nodeState(able, status));
+    node.say(nodeState({ able, settings: settingsWritable() }, status));
   };
   let losses = 0;
   const installer = createInstaller(options, log, (status) => {
@@ -192,9 +195,12 @@ function stopSignal(): Promise<unknown> {
   return Promise.race(['SIGTERM', 'SIGINT'].map((signal) => once(process, signal)));
 }
 
+/** Calls that were begun are answered first: a pod waits for them. */
 async function close(server: Server): Promise<void> {
   if (!server.listening) return;
   server.close();
-  server.closeAllConnections();
+  server.closeIdleConnections();
+  const late = setTimeout(() => server.closeAllConnections(), ANSWER_WITHIN_MS);
   await once(server, 'close');
+  clearTimeout(late);
 }

@@ -4,7 +4,7 @@ import { TcpcryptError } from '../../errors/catalogue.ts';
 import { markLayout } from '../../netfilter/marks.ts';
 import type { PortRange, RuleOptions } from '../../netfilter/rules.ts';
 import { type LogLevel, logLevels } from '../../observability/log.ts';
-import type { ListenAddress } from '../../observability/metrics-server.ts';
+import { type ListenAddress, parseListenAddress } from '../../observability/metrics-server.ts';
 import { type Command, type CommandName, commands, generalHelp, helpFor } from './commands.ts';
 import { parseBlocks } from './peers.ts';
 
@@ -126,7 +126,7 @@ function runOptions(values: Values): RunOptions {
     stateDir: optional(values, 'state-dir'),
     apiSocket: unlessNone(text(values, 'api-socket')),
     controlSocket: optional(values, 'control-socket'),
-    metricsListen: listenAddress(text(values, 'metrics-listen')),
+    metricsListen: parseListenAddress(text(values, 'metrics-listen')),
     installRules: values['install-rules'] === true,
     graceMs: seconds(values, 'grace') * 1000,
     clusterCidrs: list(values, 'cluster-cidr'),
@@ -157,15 +157,6 @@ function ruleOptions(values: Values): RunOptions['rules'] {
     excludePorts: list(values, 'exclude-port').map(portRange),
     excludeCidrs: cidrs,
   };
-}
-
-/** `10.0.0.1:80`, `[::]:80`, `:80` (every address), or `none`. */
-function listenAddress(value: string): ListenAddress | undefined {
-  if (value === 'none') return undefined;
-  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]*)):(\d{1,5})$/.exec(value);
-  const port = Number(match?.[3]);
-  if (match === null || port > 65_535) throw usage(`--metrics-listen ${value} is not ADDR:PORT or none`);
-  return { host: match[1] ?? (match[2] || '::'), port };
 }
 
 function portRange(value: string): PortRange {

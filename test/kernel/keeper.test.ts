@@ -16,6 +16,7 @@ import { eventually } from './support/processes.ts';
 const silent = (): void => {};
 const log = { warn: silent, debug: silent, info: silent, error: silent } as unknown as Logger;
 const running = { initContainerStatuses: [{ name: 'tcpcrypt', state: { running: {} } }] };
+const fail = (): never => assert.fail('there is no record');
 const pod: Pod = readPod({ ...injected(), status: running });
 
 test('the keeper mends rules of the layout that the sidecar serves, and no others', async (t) => {
@@ -66,8 +67,13 @@ test('the keeper mends rules of the layout that the sidecar serves, and no other
     assert.deepEqual(mended, ['success']);
     // The record of what was there before the first installation stays.
     assert.deepEqual(attachments.all()[0]?.settings, installed.settings);
+    assert.equal(keeper.hasRules(pod.uid), true);
+    const [{ inode } = fail()] = attachments.all();
+    attachments.set({ ...attachments.all()[0]!, inode: inode + 1 });
+    assert.equal(keeper.hasRules(pod.uid), false, 'the rules of a sandbox that is gone are none');
+    // The pod is gone, and its namespace.
     pods = [];
-    assert.equal(attachments.all().length, 1);
+    await eventually(() => attachments.all().length === 0, 'the record goes');
   } finally {
     await keeper.stop();
   }

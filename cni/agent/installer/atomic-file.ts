@@ -9,6 +9,7 @@ import {
   renameSync,
   rmSync,
   type Stats,
+  statSync,
   writeSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -33,7 +34,9 @@ export function writeAtomically(
     } finally {
       closeSync(file);
     }
-    chownSync(temporary, like.uid, like.gid);
+    const own = statSync(temporary);
+    // Needs a right of its own where the file is another's.
+    if (own.uid !== like.uid || own.gid !== like.gid) chownSync(temporary, like.uid, like.gid);
     chmodSync(temporary, like.mode & 0o7777);
     if (!stillSo()) return false;
     renameSync(temporary, path);

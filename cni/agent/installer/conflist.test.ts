@@ -67,6 +67,12 @@ describe('a conflist', () => {
     assert.deepEqual(without.plugins, [{ type: 'ptp' }, { type: 'other' }]);
   });
 
+  test('a second entry goes even where the first is right', () => {
+    const plugins = [{ type: 'ptp' }, entry, { type: 'tcpcrypt' }];
+    const text = JSON.stringify({ cniVersion: '1.0.0', name: 'x', plugins });
+    assert.deepEqual(JSON.parse(textOf(withEntry(text, entry))).plugins, [{ type: 'ptp' }, entry]);
+  });
+
   test('one that the plugin cannot serve, or that is none, is left alone', () => {
     const list = (changes: object) =>
       JSON.stringify({ cniVersion: '1.0.0', name: 'x', plugins: [{ type: 'ptp' }], ...changes });

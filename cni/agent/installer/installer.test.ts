@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import {
   chmodSync,
+  chownSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -82,10 +83,12 @@ describe('installing', () => {
   test('the executable, then our entry, last; mode and owner of the file stay', () => {
     using node = new Node();
     node.write('10-flannel.conflist', conflist('cbr0', 'flannel', 'portmap'));
-    chmodSync(join(node.conf, '10-flannel.conflist'), 0o600);
+    chmodSync(join(node.conf, '10-flannel.conflist'), 0o640);
+    chownSync(join(node.conf, '10-flannel.conflist'), 1234, 1235);
     node.installer.start();
     assert.deepEqual(node.types('10-flannel.conflist'), ['flannel', 'portmap', 'tcpcrypt']);
-    assert.equal(statSync(join(node.conf, '10-flannel.conflist')).mode & 0o777, 0o600);
+    const { mode, uid, gid } = statSync(join(node.conf, '10-flannel.conflist'));
+    assert.deepEqual([mode & 0o777, uid, gid], [0o640, 1234, 1235]);
     assert.equal(readFileSync(join(node.bin, 'tcpcrypt'), 'utf8'), 'the executable');
     assert.equal(statSync(join(node.bin, 'tcpcrypt')).mode & 0o777, 0o755);
     assert.deepEqual(readdirSync(node.conf), ['10-flannel.conflist'], 'nothing else is left there');

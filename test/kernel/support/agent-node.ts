@@ -34,6 +34,8 @@ import { ended, eventually, saying } from './processes.ts';
 const launcher = (name: string): string => new URL(`../../../bin/${name}`, import.meta.url).pathname;
 const RIGHTS = new URL('../../../docs/node-agent.md', import.meta.url);
 const AGENT = { name: 'system:serviceaccount:tcpcrypt-system:agent', groups: [] };
+/** Those that the documentation lists and the chart gives. */
+const CAPABILITIES = ['net_admin', 'net_raw', 'sys_admin', 'sys_ptrace', 'dac_override'];
 export const NODE = 'node-1';
 export const RELEASE = 'tcpcrypt-system';
 export const DAEMONSET = 'agent';
@@ -110,8 +112,10 @@ export class AgentNode implements AsyncDisposable {
   async startAgent(...args: string[]): Promise<void> {
     const { folder } = this;
     const agent = spawn(
-      launcher('tcpcrypt-node-agent'),
+      'setpriv',
       [
+        ...['--no-new-privs', '--bounding-set', `-all,${CAPABILITIES.map((name) => `+${name}`).join(',')}`],
+        launcher('tcpcrypt-node-agent'),
         ...['run', '--node-name', NODE, '--namespace', RELEASE, '--daemonset', DAEMONSET],
         ...['--kubeconfig', this.#controlPlane.kubeconfigOf(AGENT), '--socket', join(folder, 'agent.sock')],
         ...['--state-dir', join(folder, 'run'), '--kubelet-dir', folder, '--executable', executable],
