@@ -99,9 +99,11 @@ export class SuspensionWriter {
   #entries: Suspensions;
   #dirty = false;
   #writing = false;
+  readonly #stop: AbortSignal;
 
   constructor(context: WriterContext, stop: AbortSignal) {
     this.#context = context;
+    this.#stop = stop;
     this.#entries = context.reader.entries;
     const { cluster, log } = context;
     const startedMs = Date.now();
@@ -175,7 +177,8 @@ export class SuspensionWriter {
   async #write(): Promise<void> {
     const { cluster, namespace, name, log, metrics } = this.#context;
     this.#writing = true;
-    while (this.#dirty) {
+    // Who leads no more writes no more: another does.
+    while (this.#dirty && !this.#stop.aborted) {
       this.#dirty = false;
       const data = writeSuspensions(this.#entries);
       try {
