@@ -19,8 +19,8 @@ const PANELS: readonly Panel[] = [
   { title: 'Ping-pong of 1 byte, µs, median (less is better)', figure: 'p50Byte' },
 ];
 
-const WIDTH = 760;
-const LABEL_WIDTH = 250;
+const WIDTH = 800;
+const LABEL_WIDTH = 285;
 const VALUE_WIDTH = 70;
 const BAR = 16;
 const GAP = 5;

@@ -72,7 +72,7 @@ export function encryptedPath(suite: Suite, kind: PathKind, way: PathWay): Encry
           client.handle('out', packet, ++token, 'tcpcrypt', NOW);
           continue;
         }
-        const start = client.rewriteInPlace('out', ring, HEADROOM_BYTES, ring.length, NOW);
+        const start = client.rewriteInPlace('out', ring, HEADROOM_BYTES, ring.length, 'tcpcrypt', NOW);
         if (start !== 0) throw new Error('an ordinary packet was not taken');
         keep(leaving);
       }
@@ -80,7 +80,7 @@ export function encryptedPath(suite: Suite, kind: PathKind, way: PathWay): Encry
     receive() {
       for (const each of wire) {
         if (way === 'general') server.handle('in', each, ++token, 'tcpcrypt', NOW);
-        else if (server.rewriteInPlace('in', each, 0, each.length, NOW) < 0) {
+        else if (server.rewriteInPlace('in', each, 0, each.length, 'tcpcrypt', NOW) < 0) {
           throw new Error('an ordinary packet was not taken');
         }
       }

@@ -108,7 +108,7 @@ function read(v: StrictValidator, value: unknown, namespace: string): Config {
   return {
     webhook: readWebhook(v, f.webhook),
     metricsPort: v.integer('metricsPort', f.metricsPort, 1, 65_535, 19_092),
-    ...readInjection(v, f.injection, namespace, strict),
+    ...readInjection(v, f.injection, namespace, policy, strict),
     policy,
     suspensionsConfigMap: v.text('names.suspensions', names.suspensions, NAME, 'tcpcrypt-suspensions'),
     ownerConfigMap: v.text('names.owner', names.owner, NAME, 'tcpcrypt-operator'),
@@ -144,6 +144,7 @@ function readInjection(
   v: StrictValidator,
   value: unknown,
   namespace: string,
+  policy: unknown,
   strict: boolean,
 ): Pick<Config, 'decision' | 'injection' | 'suspendForMs'> {
   const f = v.fields('injection', value, [
@@ -188,6 +189,7 @@ function readInjection(
       ),
       args: v.texts('injection.args', f.args, /^--[^\0]*$/),
       clusterCidrs: v.texts('injection.clusterCidrs', f.clusterCidrs, CIDR),
+      policy,
       strict,
       metricsPort: v.integer('injection.metricsPort', f.metricsPort, 1, 65_535, 19_090),
       resources: {

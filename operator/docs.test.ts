@@ -33,3 +33,16 @@ test('docs/injection.md explains every reason and annotation', () => {
     assert.ok(text.includes(`\`${name}\``), name);
   }
 });
+
+test('alerts and dashboard ask for metrics that there are', () => {
+  const declared = read('metrics.md') + read('../cni/agent/totals.ts');
+  const known = new Set(declared.match(/tcpcrypt_[a-z_]+/g));
+  for (const file of ['alerts.yaml', 'dashboard.json']) {
+    const asked = [...read(`../charts/tcpcrypt/files/${file}`).matchAll(/tcpcrypt_[a-z_]+/g)].map(
+      ([name]) => name,
+    );
+    assert.ok(asked.length > 5, file);
+    for (const name of asked)
+      assert.ok(known.has(name.replace(/_(bucket|sum|count)$/, '')), `${file}: ${name}`);
+  }
+});

@@ -40,8 +40,15 @@ test('what is kept of a pod is enough to decide alike, for any pod', () => {
 });
 
 test('the constraints of nodes, the owner, the age and the end are kept, and little else', () => {
+  const terms = [{ matchExpressions: [{ key: 'kubernetes.io/arch', operator: 'In', values: ['s390x'] }] }];
+  const required = { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: terms } };
   const pod = podOf(
-    { nodeSelector: { 'kubernetes.io/arch': 's390x' }, hostNetwork: true, runtimeClassName: 'gvisor' },
+    {
+      affinity: { nodeAffinity: required },
+      nodeSelector: { 'kubernetes.io/arch': 's390x' },
+      hostNetwork: true,
+      runtimeClassName: 'gvisor',
+    },
     {
       ownerReferences: [{ kind: 'Job', name: 'j', uid: 'owner', controller: true }],
       annotations: { 'kubectl.kubernetes.io/last-applied-configuration': 'x'.repeat(10_000) },
@@ -52,6 +59,7 @@ test('the constraints of nodes, the owner, the age and the end are kept, and lit
   assert.equal(kept.createdMs, Date.UTC(2026, 0, 1));
   assert.equal(controllerOf(kept), 'owner');
   assert.deepEqual(kept.spec.nodeSelector, pod.spec.nodeSelector);
+  assert.deepEqual(kept.spec.affinity, pod.spec.affinity);
   assert.equal(kept.spec.hostNetwork, true);
   const injected = podEssentials(stored(inject(pod, injectionSettings).pod));
   assert.ok(isInjected(injected));

@@ -22,6 +22,8 @@ export interface ContainerSettings {
   /** More arguments for `tcpcrypt run`. */
   readonly args: readonly string[];
   readonly clusterCidrs: readonly string[];
+  /** A policy document, for as long as no node agent has handed over another. */
+  readonly policy: unknown;
   /** New connections wait for the rewriter, and the pod does not start without it. */
   readonly strict: boolean;
   readonly metricsPort: number;
@@ -105,6 +107,7 @@ function runArguments(settings: ContainerSettings, api: boolean, graceSeconds: n
     `--api-socket=${api ? `${API_DIR}/${API_SOCKET_FILE}` : 'none'}`,
     `--metrics-listen=[::]:${settings.metricsPort}`,
     `--grace=${Math.max(1, graceSeconds - GRACE_MARGIN_SECONDS)}`,
+    `--initial-policy=${JSON.stringify(settings.policy)}`,
     '--node-cidr=$(TCPCRYPT_HOST_IP)',
     ...settings.clusterCidrs.map((cidr) => `--cluster-cidr=${cidr}`),
     ...(settings.strict ? ['--strict'] : []),

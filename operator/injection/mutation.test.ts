@@ -23,6 +23,7 @@ test('the container, field by field', () => {
       '--api-socket=none',
       '--metrics-listen=[::]:19090',
       '--grace=28',
+      '--initial-policy={"mode":"Opportunistic"}',
       '--node-cidr=$(TCPCRYPT_HOST_IP)',
       '--cluster-cidr=10.0.0.0/8',
     ],

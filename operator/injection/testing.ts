@@ -16,6 +16,7 @@ export const injectionSettings: InjectionSettings = {
   imagePullPolicy: 'IfNotPresent',
   args: [],
   clusterCidrs: ['10.0.0.0/8'],
+  policy: { mode: 'Opportunistic' },
   strict: false,
   metricsPort: 19090,
   resources: {

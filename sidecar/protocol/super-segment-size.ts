@@ -27,9 +27,14 @@ export class SuperSegmentSize {
     this.wholeAgainAt = next + this.cleanBytes;
   }
 
+  /** Whether super-segments are whole again once the peer has everything before `offset`. */
+  isWholeBy(offset: number): boolean {
+    return this.whole || offset >= this.wholeAgainAt;
+  }
+
   /** The peer has everything before `offset`. */
   acknowledged(offset: number): void {
-    if (this.whole || offset < this.wholeAgainAt) return;
+    if (this.whole || !this.isWholeBy(offset)) return;
     this.whole = true;
     this.wholeSince = offset;
   }

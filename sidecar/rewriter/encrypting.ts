@@ -143,7 +143,7 @@ export function sendEncrypted(
 }
 
 /** TCP header and data that one segment may have on the wire, as far as is known. */
-function maxWireBytes(c: Connection): number {
+export function maxWireBytes(c: Connection): number {
   return Math.min(c.maxSegmentBytes, c.pathSegmentBytes, TCP_HEADER_BYTES + c.mssRemote);
 }
 

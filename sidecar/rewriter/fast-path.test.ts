@@ -3,14 +3,14 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { buildSegment, fieldsOf } from '../wire/build.ts';
+import { buildSegment, fieldsOf, segmentsOf } from '../wire/build.ts';
 import { sackOption } from '../wire/options.ts';
-import { ACK, ECE, FIN, type Packet, PSH, parsePacket, URG } from '../wire/packet.ts';
+import { ACK, CWR, ECE, FIN, type Packet, PSH, parsePacket, URG } from '../wire/packet.ts';
 import { encode } from './checkpoint.ts';
 import type { Connection } from './connection.ts';
 import { HEADROOM_BYTES } from './fast-path.ts';
 import { type End, Script, type ScriptOptions, testPolicy, text } from './testing.ts';
-import type { Direction } from './types.ts';
+import type { ConnectionMark, Direction, Offload } from './types.ts';
 
 /** The same bytes in the same order each time. */
 function seeded(seed: string): (length: number) => Uint8Array {
@@ -23,19 +23,25 @@ function seeded(seed: string): (length: number) => Uint8Array {
   };
 }
 
-/** Per segment: super-segments have a MAC of another length. */
+/** Packets one by one, each with its own MAC. */
 const perSegment = (rekey = {}) => testPolicy({}, { suites: [0x600], ...rekey });
 const both = () => ({ client: { policy: perSegment() }, server: { policy: perSegment() } });
 
 const connectionOf = (end: End): Connection => [...end.rewriter.table.values()][0]!;
 
 /** The packet as it goes on by the quick way, or undefined if that does not take it; then nothing has changed. */
-function quickly(end: End, direction: Direction, { bytes }: Packet): Packet | undefined {
+function quickly(
+  end: End,
+  direction: Direction,
+  { bytes }: Packet,
+  mark: ConnectionMark = 'tcpcrypt',
+  offload: Offload = { superSegment: false, checksumLater: false },
+): Packet | undefined {
   const before = encode(connectionOf(end));
   const ring = Buffer.concat([Buffer.alloc(HEADROOM_BYTES, 0xee), bytes, Buffer.alloc(16, 0xee)]);
   const untouched = Buffer.from(ring);
   const stop = HEADROOM_BYTES + bytes.length;
-  const start = end.rewriter.rewriteInPlace(direction, ring, HEADROOM_BYTES, stop, end.now);
+  const start = end.rewriter.rewriteInPlace(direction, ring, HEADROOM_BYTES, stop, mark, end.now, offload);
   assert.deepEqual(ring.subarray(stop), untouched.subarray(stop), 'nothing is written behind the packet');
   if (start < 0) {
     assert.deepEqual(ring, untouched);
@@ -60,18 +66,31 @@ interface Step {
   /** Without the flag it means nothing. */
   readonly urgent: number;
   /** Lost on the way; or a bit of it flipped, counted from its end or its beginning. */
-  readonly fate: 'arrives' | 'lost' | 'twice' | number;
+  readonly fate: 'arrives' | 'lost' | 'twice' | 'cut' | number;
+  /** The kernel has left to its hardware, or a path's offloads to us, what they can do; and over the wrong queue. */
+  readonly gso: boolean;
+  readonly checksumLater: boolean;
+  readonly wrongQueue: boolean;
 }
+
+const rarely = fc.oneof(
+  { weight: 9, arbitrary: fc.constant(false) },
+  { weight: 1, arbitrary: fc.constant(true) },
+);
 
 const step: fc.Arbitrary<Step> = fc.record({
   from: fc.constantFrom('client', 'server'),
   back: fc.oneof({ weight: 6, arbitrary: fc.constant(0) }, { weight: 2, arbitrary: fc.nat(3000) }),
-  data: fc.oneof({ weight: 2, arbitrary: fc.constant(0) }, { weight: 4, arbitrary: fc.nat(1500) }),
+  data: fc.oneof(
+    { weight: 2, arbitrary: fc.constant(0) },
+    { weight: 4, arbitrary: fc.nat(1500) },
+    { weight: 1, arbitrary: fc.nat(30_000) },
+  ),
   flags: fc.oneof(
     { weight: 8, arbitrary: fc.constantFrom(0, PSH) },
-    { weight: 1, arbitrary: fc.constantFrom(ECE, URG, PSH | ECE, URG | PSH) },
+    { weight: 1, arbitrary: fc.constantFrom(ECE, URG, CWR, PSH | ECE, URG | PSH) },
   ),
-  sack: fc.oneof({ weight: 6, arbitrary: fc.constant(false) }, { weight: 1, arbitrary: fc.constant(true) }),
+  sack: rarely,
   ackBack: fc.oneof(
     { weight: 5, arbitrary: fc.constant(0) },
     { weight: 1, arbitrary: fc.integer({ min: -500, max: 2000 }) },
@@ -80,10 +99,28 @@ const step: fc.Arbitrary<Step> = fc.record({
   urgent: fc.constantFrom(0, 0, 1, 7),
   fate: fc.oneof(
     { weight: 8, arbitrary: fc.constant('arrives' as const) },
-    { weight: 1, arbitrary: fc.constantFrom('lost' as const, 'twice' as const) },
+    { weight: 1, arbitrary: fc.constantFrom('lost' as const, 'twice' as const, 'cut' as const) },
     { weight: 1, arbitrary: fc.nat(12_000) },
   ),
+  gso: fc.boolean(),
+  checksumLater: fc.boolean(),
+  wrongQueue: rarely,
 });
+
+const ordinary: Step = {
+  from: 'client',
+  back: 0,
+  data: 100,
+  flags: PSH,
+  sack: false,
+  ackBack: 0,
+  window: 9,
+  urgent: 0,
+  fate: 'arrives',
+  gso: false,
+  checksumLater: false,
+  wrongQueue: false,
+};
 
 /** Runs the steps by both ways; returns how many packets the quick way took. */
 function compare(options: ScriptOptions, steps: readonly Step[], preset: Partial<Connection> = {}): number {
@@ -102,12 +139,21 @@ function compare(options: ScriptOptions, steps: readonly Step[], preset: Partial
     side: 'client' | 'server',
     direction: Direction,
     packets: readonly [Packet, Packet],
+    { wrongQueue }: Step,
+    offload: Offload,
   ): readonly Packet[] => {
     const [general, quick] = pair.map((script) => script[side]) as [End, End];
-    const expected = general.fate(direction, packets[0]);
-    const inPlace = quickly(quick, direction, packets[1]);
-    if (inPlace) taken++;
-    const actual = inPlace ?? quick.fate(direction, packets[1]);
+    const whole = wantsSuperSegments(connectionOf(general)) !== wrongQueue;
+    const mark = whole ? 'superSegment' : 'tcpcrypt';
+    const token = general.give(direction, packets[0], mark, offload);
+    const expected = general.fateOf(token, packets[0]);
+    const inPlace = quickly(quick, direction, packets[1], mark, offload);
+    if (inPlace) {
+      taken++;
+      assert.equal(general.markOf(token), undefined);
+    }
+    const again = () => quick.fateOf(quick.give(direction, packets[1], mark, offload), packets[1]);
+    const actual = inPlace ?? again();
     assert.deepEqual(bytesOf(actual), bytesOf(expected));
     const [sent, sentToo] = [general.sent('network'), quick.sent('network')];
     assert.deepEqual(sentToo.map(bytesOf), sent.map(bytesOf));
@@ -116,6 +162,7 @@ function compare(options: ScriptOptions, steps: readonly Step[], preset: Partial
   };
   const next = { client: 1, server: 1 };
   for (const s of steps) {
+    const offloadOf = (superSegment: boolean) => ({ superSegment, checksumLater: s.checksumLater });
     const other = s.from === 'client' ? 'server' : 'client';
     const offset = Math.max(1, next[s.from] - s.back);
     const ack = Math.max(1, next[other] - s.ackBack);
@@ -132,12 +179,13 @@ function compare(options: ScriptOptions, steps: readonly Step[], preset: Partial
     };
     const made = pair.map((script) => (s.from === 'client' ? script.c(fields) : script.s(fields)));
     const kernels = made.map((p) => buildSegment(p, { ...fieldsOf(p), window: s.window }));
-    const wire = both(s.from, 'out', kernels as [Packet, Packet]);
+    const wire = both(s.from, 'out', kernels as [Packet, Packet], s, offloadOf(s.gso && s.data > 1000));
     for (const packet of wire) {
       if (s.fate === 'lost') continue;
       const arriving = typeof s.fate === 'number' ? damaged(packet, s.fate) : packet;
       for (let times = s.fate === 'twice' ? 2 : 1; times > 0; times--)
-        both(other, 'in', [arriving, arriving]);
+        for (const each of s.fate === 'cut' ? segmentsOf(arriving, 800) : [arriving])
+          both(other, 'in', [each, each], s, offloadOf(false));
     }
   }
   return taken;
@@ -146,10 +194,14 @@ function compare(options: ScriptOptions, steps: readonly Step[], preset: Partial
 const bytesOf = (packet: Packet | string) =>
   typeof packet === 'string' ? packet : Buffer.from(packet.bytes).toString('hex');
 
+const wantsSuperSegments = (c: Connection): boolean =>
+  c.secured!.aggregate && c.superSegmentSize.whole && !c.cutsHere;
+
 function stateOf(end: End) {
   const c = connectionOf(end);
+  const aggregate = c.secured!.aggregate && [JSON.stringify(c.superSegmentSize), c.reassembly?.bytes];
   // A checkpoint has all that outlives a packet but when the last one was.
-  return [encode(c).toString(), c.checkpointedAt, end.drops, end.macFailures];
+  return [encode(c).toString(), c.checkpointedAt, aggregate, end.drops, end.macFailures];
 }
 
 /** One bit flipped, in the header for small numbers; checksums stay as they were. */
@@ -163,7 +215,7 @@ function damaged(packet: Packet, bit: number): Packet {
 const worlds = fc.record({
   version: fc.constantFrom(4 as const, 6 as const),
   timestamps: fc.boolean(),
-  suite: fc.constantFrom(0x100, 0x300, 0x400, 0x500, 0x600),
+  suite: fc.constantFrom(0x100, 0x300, 0x400, 0x500, 0x600, 0x101, 0x601, 0x601, 0x501),
   rekeyAfterBytes: fc.constantFrom(2 ** 36, 2 ** 36, 4000),
   maxSegmentBytes: fc.constantFrom(65_535, 65_535, 1000),
   // The next checkpoint is far, or due within the run.
@@ -194,25 +246,31 @@ describe('the quick way', () => {
   it('takes data and bare acknowledgements, with timestamps and without, of both families', () => {
     for (const version of [4, 6] as const) {
       for (const timestamps of [true, false]) {
-        const plain: Step = {
-          from: 'client',
-          back: 0,
-          data: 100,
-          flags: PSH,
-          sack: false,
-          ackBack: 0,
-          window: 9,
-          urgent: 0,
-          fate: 'arrives',
-        };
         // The first of the server's still proves to the client that it is bound.
         const steps = [
-          plain,
-          { ...plain, from: 'server' },
-          { ...plain, data: 0 },
-          { ...plain, flags: 0 },
+          ordinary,
+          { ...ordinary, from: 'server' },
+          { ...ordinary, data: 0 },
+          { ...ordinary, flags: 0 },
         ] as const;
         assert.ok(compare({ version, timestamps, ...both() }, steps) >= 6, `IPv${version} ${timestamps}`);
+      }
+    }
+  });
+
+  it('takes super-segments, whole in both directions', () => {
+    for (const version of [4, 6] as const) {
+      for (const timestamps of [true, false]) {
+        const policy = testPolicy({}, { suites: [0x601] });
+        const large = { ...ordinary, data: 60_000, gso: true, checksumLater: true };
+        const steps = [
+          ordinary,
+          { ...ordinary, from: 'server' },
+          large,
+          { ...large, from: 'server' },
+        ] as const;
+        const taken = compare({ version, timestamps, client: { policy }, server: { policy } }, steps);
+        assert.ok(taken >= 6, `IPv${version} ${timestamps}: ${taken}`);
       }
     }
   });
@@ -232,7 +290,11 @@ describe('the quick way', () => {
     assert.ok(!takes(script.c({ offset: 5, data: 'x' })), 'no ACK');
     const ring = Buffer.concat([Buffer.alloc(HEADROOM_BYTES - 1), script.c({ offset: 5, ack: 4 }).bytes]);
     const start = HEADROOM_BYTES - 1;
-    assert.equal(script.client.rewriter.rewriteInPlace('out', ring, start, ring.length, 0), -1, 'no room');
+    assert.equal(
+      script.client.rewriter.rewriteInPlace('out', ring, start, ring.length, 'tcpcrypt', 0),
+      -1,
+      'no room',
+    );
   });
 
   it('an end that has bytes of an older key to repeat leaves them to the general way', () => {
@@ -282,6 +344,6 @@ describe('the quick way', () => {
     const { rewriter } = script.client;
     rewriter.remove(connectionOf(script.client));
     const ring = Buffer.concat([Buffer.alloc(HEADROOM_BYTES), packet.bytes]);
-    assert.equal(rewriter.rewriteInPlace('out', ring, HEADROOM_BYTES, ring.length, 0), -1);
+    assert.equal(rewriter.rewriteInPlace('out', ring, HEADROOM_BYTES, ring.length, 'tcpcrypt', 0), -1);
   });
 });

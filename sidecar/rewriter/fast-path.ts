@@ -1,18 +1,26 @@
 /**
- * The ordinary packet of an encrypted connection, rewritten where it lies: data or a bare ACK, with timestamps or no
- * option at all, in the one key generation there is. Nothing is allocated.
+ * The ordinary packet of an encrypted connection, rewritten where it lies: a segment or super-segment with data, or a
+ * bare ACK, with timestamps or no option at all, in the one key generation there is. Nothing is allocated.
  *
  * Invariant: what it does is what `encrypting.ts` does with the same packet (fast-path.test.ts compares them); anything
  * out of the ordinary, or wrong, is left to that path, and nothing has changed then.
  */
-import type { SegmentInPlace } from '../crypto/asm.ts';
+import { type SegmentInPlace, UNCHECKED } from '../crypto/asm.ts';
 import type { Generations } from '../protocol/generations.ts';
 import { read16, read32, write16, write32, write64 } from '../wire/bytes.ts';
 import { onesComplementSum } from '../wire/checksum.ts';
 import { completeAt, pseudoHeaderSumAt } from '../wire/in-place.ts';
-import { EXID_MAC, KIND_EXPERIMENT_1, KIND_NOP, KIND_TIMESTAMPS, MAC_TAG_BYTES } from '../wire/options.ts';
+import {
+  AGGREGATE_MAC_BYTES,
+  EXID_MAC,
+  KIND_EXPERIMENT_1,
+  KIND_NOP,
+  KIND_TIMESTAMPS,
+  MAC_TAG_BYTES,
+} from '../wire/options.ts';
 import {
   ACK,
+  CWR,
   FIN,
   IPV4_HEADER_BYTES,
   IPV6_HEADER_BYTES,
@@ -23,52 +31,54 @@ import {
   URG,
 } from '../wire/packet.ts';
 import type { Connection } from './connection.ts';
-import { CHECKPOINT_BYTES, MAX_GENERATION_BYTES } from './encrypting.ts';
+import { CHECKPOINT_BYTES, MAX_GENERATION_BYTES, maxWireBytes } from './encrypting.ts';
 import { type FlowPlace, Flows, placeFlow } from './flows.ts';
 import { ackToKernel, ackToWire, extend, seqAt, toKernel, toWire } from './offsets.ts';
 import type { Rewriter } from './rewriter.ts';
-import type { Direction } from './types.ts';
+import { MAX_PACKET_BYTES } from './seal.ts';
+import type { ConnectionMark, Direction, Offload } from './types.ts';
 
-/** A MAC option in the experimental encoding; with timestamps its alignment takes the place of theirs. */
-const MAC_OPTION_BYTES = 20;
-/** How far a packet's headers move: free bytes that must lie before a packet on its way out. */
-export const HEADROOM_BYTES = MAC_OPTION_BYTES;
+/** How far a packet's headers move at the most: free bytes that must lie before one on its way out. */
+export const HEADROOM_BYTES = 24;
 
 const TIMESTAMPS_BYTES = 12;
 /** NOP, NOP, timestamps: as Linux writes them. */
 const TIMESTAMPS_HEAD = 0x0101080a;
-const MAC_HEAD = (KIND_EXPERIMENT_1 << 24) | (MAC_OPTION_BYTES << 16) | EXID_MAC;
 const ASSOC_FIXED_BYTES = 20;
 
-/** Options on the wire, as `seal.ts` lays them out: timestamps or none, MAC, NOPs. */
+/** Options on the wire, as `seal.ts` lays them out: timestamps or none, MAC in the experimental encoding, NOPs. */
 interface Shape {
   readonly optionBytes: number;
   readonly timestamps: boolean;
-  /** Where the MAC option begins in the options, and the tag. */
+  /** Kind, length and ExID of the MAC option, where it begins in the options, and where its tag does. */
+  readonly macHead: number;
   readonly macAt: number;
   readonly tagAt: number;
   /** Assoc-Data; all of it but the first 20 bytes is the same for each packet. */
   readonly assoc: Uint8Array;
 }
 
-const withTimestamps = shapeOf([KIND_TIMESTAMPS, 10, 0, 0, 0, 0, 0, 0, 0, 0], [KIND_NOP, KIND_NOP]);
-const withoutTimestamps = shapeOf([], []);
-
-function shapeOf(before: readonly number[], after: readonly number[]): Shape {
-  const mac = [KIND_EXPERIMENT_1, MAC_OPTION_BYTES, EXID_MAC >> 8, EXID_MAC & 0xff];
-  const tag = new Array<number>(MAC_TAG_BYTES).fill(0);
-  const options = [...before, ...mac, ...tag, ...after];
+function shapeOf(timestamps: boolean, macBodyBytes: number): Shape {
+  const before = timestamps ? [KIND_TIMESTAMPS, 10, 0, 0, 0, 0, 0, 0, 0, 0] : [];
+  const head = [KIND_EXPERIMENT_1, 4 + macBodyBytes, EXID_MAC >> 8, EXID_MAC & 0xff];
+  const options = [...before, ...head, ...new Array<number>(macBodyBytes).fill(0)];
+  while (options.length % 4 !== 0) options.push(KIND_NOP);
   const assoc = new Uint8Array(ASSOC_FIXED_BYTES + options.length);
   assoc[0] = 0x80;
   assoc.set(options, ASSOC_FIXED_BYTES);
   return {
     optionBytes: options.length,
-    timestamps: before.length > 0,
+    timestamps,
+    macHead: read32(Uint8Array.from(head), 0),
     macAt: before.length,
-    tagAt: before.length + mac.length,
+    tagAt: before.length + head.length,
     assoc,
   };
 }
+
+/** By whether there are timestamps, and whether the MAC is an aggregate's. */
+const segmentShapes = [shapeOf(false, MAC_TAG_BYTES), shapeOf(true, MAC_TAG_BYTES)] as const;
+const aggregateShapes = [shapeOf(false, AGGREGATE_MAC_BYTES), shapeOf(true, AGGREGATE_MAC_BYTES)] as const;
 
 export class FastPath {
   private readonly rw: Rewriter;
@@ -100,7 +110,14 @@ export class FastPath {
    * Rewrites the packet ring[start, end) and returns where it begins now; it still ends at `end`. -1: it is not for
    * this path, and is as it was. A packet on its way out needs HEADROOM_BYTES before it, which are overwritten.
    */
-  rewrite(direction: Direction, ring: Uint8Array, start: number, end: number): number {
+  rewrite(
+    direction: Direction,
+    ring: Uint8Array,
+    start: number,
+    end: number,
+    mark: ConnectionMark,
+    offload: Offload,
+  ): number {
     // The legacy encoding has other lengths.
     if (this.rw.encodings.write !== 'experimental') return -1;
     const tcp = tcpAt(ring, start, end);
@@ -111,30 +128,42 @@ export class FastPath {
     const out = direction === 'out';
     placeFlow(this.flow, start, tcp, out);
     const c = this.flows.find(ring, this.flow);
-    if (c === undefined || c.phase !== 'encrypting' || c.secured!.aggregate) return -1;
-    const { generations } = c.secured!;
+    if (c === undefined || c.phase !== 'encrypting') return -1;
+    const { generations, aggregate } = c.secured!;
+    // What came over the other queue than its connection asks for puts that right.
+    if (mark !== (aggregate && c.superSegmentSize.whole && !c.cutsHere ? 'superSegment' : 'tcpcrypt'))
+      return -1;
+    const isAggregate = aggregate && dataAt < end;
+    if (isAggregate && ring[tcp + 13] & CWR) return -1;
     // One generation, and both ends know it: there is nothing to note about generations, and `settled` is true.
     if (generations.labelling || generations.live.length !== 1) return -1;
+    const shapes = isAggregate ? aggregateShapes : segmentShapes;
     return out
-      ? this.send(c, generations, ring, start, tcp, dataAt, end)
-      : this.receive(c, generations, ring, start, tcp, dataAt, end);
+      ? this.send(c, generations, shapes, ring, start, tcp, dataAt, end, offload)
+      : this.receive(c, generations, shapes, ring, start, tcp, dataAt, end, offload);
   }
 
   private send(
     c: Connection,
     generations: Generations,
+    shapes: readonly [Shape, Shape],
     ring: Uint8Array,
     start: number,
     tcp: number,
     dataAt: number,
     end: number,
+    offload: Offload,
   ): number {
     const options = dataAt - tcp - TCP_HEADER_BYTES;
     const timestamps = options === TIMESTAMPS_BYTES && read32(ring, dataAt - options) === TIMESTAMPS_HEAD;
     if ((options !== 0 && !timestamps) || start < HEADROOM_BYTES) return -1;
-    const shape = timestamps ? withTimestamps : withoutTimestamps;
+    const shape = shapes[timestamps ? 1 : 0];
+    const added = shape.optionBytes - options;
+    const isAggregate = shapes === aggregateShapes;
     const length = end - dataAt;
-    if (tcp - HEADROOM_BYTES + c.maxSegmentBytes < end) return -1;
+    if (offload.superSegment && !isAggregate) return -1;
+    const most = isAggregate ? mostAggregateBytes(c, tcp - start, offload) : c.maxSegmentBytes;
+    if (end - tcp + added > most) return -1;
 
     const generation = generations.current;
     const txDelta = c.txDelta;
@@ -146,6 +175,8 @@ export class FastPath {
     if (length > 0) {
       // What is acknowledged already, or the first byte of a new key. All else is of the one key there is.
       if (offset < c.txAcked) return -1;
+      // Repeated: super-segments shrink.
+      if (isAggregate && offset < c.txNext) return -1;
       if (offset >= c.txNext && this.rekeyIsDue(c, offset - generation.txStart!)) return -1;
     }
     if (next > c.txNext && next + c.rxNext - c.checkpointedAt >= CHECKPOINT_BYTES) return -1;
@@ -161,8 +192,8 @@ export class FastPath {
     const value = timestamps ? read32(ring, dataAt - 8) : 0;
     const echo = timestamps ? read32(ring, dataAt - 4) : 0;
     if (timestamps) c.tsVal = value;
-    const movedStart = start - HEADROOM_BYTES;
-    const movedTcp = tcp - HEADROOM_BYTES;
+    const movedStart = start - added;
+    const movedTcp = tcp - added;
     ring.copyWithin(movedStart, start, tcp + TCP_HEADER_BYTES);
     const ackOffset = ackToWire(ack, c.rxDelta);
     const at = movedTcp + TCP_HEADER_BYTES;
@@ -174,7 +205,11 @@ export class FastPath {
       ring[dataAt - 2] = KIND_NOP;
       ring[dataAt - 1] = KIND_NOP;
     }
-    write32(ring, at + shape.macAt, MAC_HEAD);
+    write32(ring, at + shape.macAt, shape.macHead);
+    if (isAggregate) {
+      write16(ring, at + shape.tagAt + MAC_TAG_BYTES, offset);
+      write16(ring, at + shape.tagAt + MAC_TAG_BYTES + 2, length);
+    }
     write16(ring, movedTcp + 18, 0); // no urgent pointer
     writeNumbers(ring, movedTcp, dataAt, seqAt(c.isnLocal, offset), seqAt(c.isnRemote, ackOffset));
     this.describe(shape, ring, movedTcp, dataAt, end, offset, ackOffset);
@@ -194,31 +229,42 @@ export class FastPath {
   private receive(
     c: Connection,
     generations: Generations,
+    shapes: readonly [Shape, Shape],
     ring: Uint8Array,
     start: number,
     tcp: number,
     dataAt: number,
     end: number,
+    offload: Offload,
   ): number {
     const at = tcp + TCP_HEADER_BYTES;
-    const shape = wireShape(ring, at, dataAt);
+    const shape = shapes[dataAt - at === shapes[1].optionBytes ? 1 : 0];
     const generation = generations.forReceived(undefined);
-    if (shape === undefined || generation === undefined || !c.verified) return -1;
+    if (!hasShape(shape, ring, at, dataAt) || generation === undefined || !c.verified) return -1;
     const length = end - dataAt;
     const offset = extend(read32(ring, tcp + 4), c.isnRemote, c.rxNext);
     const ackOffset = extend(read32(ring, tcp + 8), c.isnLocal, c.txNext);
     if (offset < c.rxDelta || ackOffset < 0) return -1;
+    // A part of a super-segment, or a path that is clean again.
+    if (shapes === aggregateShapes && !coversExactly(shape, ring, at, offset, length)) return -1;
+    if (!c.superSegmentSize.whole && c.superSegmentSize.isWholeBy(ackOffset)) return -1;
     const next = offset + length;
     if (c.txNext + Math.max(next, c.rxNext) - c.checkpointedAt >= CHECKPOINT_BYTES) return -1;
 
     const isIpv4 = tcp - start === IPV4_HEADER_BYTES;
-    if (isIpv4 && onesComplementSum(ring, start, tcp) !== 0xffff) return -1;
+    const { checksumLater } = offload;
+    if (!checksumLater && isIpv4 && onesComplementSum(ring, start, tcp) !== 0xffff) return -1;
     this.describe(shape, ring, tcp, dataAt, end, offset, ackOffset);
-    const rest = onesComplementSum(ring, tcp, dataAt, pseudoHeaderSumAt(ring, start, tcp, end));
+    const rest = checksumLater
+      ? UNCHECKED
+      : onesComplementSum(ring, tcp, dataAt, pseudoHeaderSumAt(ring, start, tcp, end));
     const sum = generation.rx.open(this.segment, rest);
     if (sum < 0) return -1;
 
-    if (ackOffset <= c.txNext && ackOffset > c.txAcked) c.txAcked = ackOffset;
+    if (ackOffset <= c.txNext && ackOffset > c.txAcked) {
+      c.txAcked = ackOffset;
+      c.superSegmentSize.acknowledged(ackOffset);
+    }
     if (next > c.rxNext) {
       c.bytesIn += next - c.rxNext;
       c.rxNext = next;
@@ -227,8 +273,9 @@ export class FastPath {
     const value = shape.timestamps ? read32(ring, at + 2) : 0;
     const echo = shape.timestamps ? read32(ring, at + 6) : 0;
     if (shape.timestamps) c.tsEcho = value;
-    const movedStart = start + MAC_OPTION_BYTES;
-    const movedTcp = tcp + MAC_OPTION_BYTES;
+    const removed = shape.optionBytes - (shape.timestamps ? TIMESTAMPS_BYTES : 0);
+    const movedStart = start + removed;
+    const movedTcp = tcp + removed;
     ring.copyWithin(movedStart, start, at);
     if (shape.timestamps) {
       write32(ring, dataAt - 12, TIMESTAMPS_HEAD);
@@ -283,14 +330,23 @@ function tcpAt(ring: Uint8Array, start: number, end: number): number {
   return whole && ring[start + 6] === PROTOCOL_TCP ? start + IPV6_HEADER_BYTES : -1;
 }
 
-/** What the options of a packet from the peer look like, if it is one of ours. */
-function wireShape(ring: Uint8Array, at: number, dataAt: number): Shape | undefined {
-  const shape = dataAt - at === withTimestamps.optionBytes ? withTimestamps : withoutTimestamps;
-  if (dataAt - at !== shape.optionBytes || (read32(ring, at + shape.macAt) | 0) !== MAC_HEAD)
-    return undefined;
-  if (!shape.timestamps) return shape;
-  const isShape = ring[at] === KIND_TIMESTAMPS && ring[at + 1] === 10 && read16(ring, dataAt - 2) === 0x0101;
-  return isShape ? shape : undefined;
+/** Whether the options of a packet from the peer are laid out as our own are. */
+function hasShape(shape: Shape, ring: Uint8Array, at: number, dataAt: number): boolean {
+  if (dataAt - at !== shape.optionBytes || read32(ring, at + shape.macAt) !== shape.macHead) return false;
+  if (!shape.timestamps) return true;
+  return ring[at] === KIND_TIMESTAMPS && ring[at + 1] === 10 && read16(ring, dataAt - 2) === 0x0101;
+}
+
+/** Whether an aggregate MAC covers these bytes of the stream. */
+function coversExactly(shape: Shape, ring: Uint8Array, at: number, offset: number, length: number): boolean {
+  const covered = at + shape.tagAt + MAC_TAG_BYTES;
+  return read16(ring, covered) === (offset & 0xffff) && read16(ring, covered + 2) === length;
+}
+
+/** TCP header and data of a packet with an aggregate MAC that need not be cut here. */
+function mostAggregateBytes(c: Connection, ipHeaderBytes: number, { superSegment }: Offload): number {
+  const most = MAX_PACKET_BYTES - ipHeaderBytes;
+  return superSegment ? most : Math.min(most, maxWireBytes(c));
 }
 
 function writeNumbers(ring: Uint8Array, tcp: number, dataAt: number, seq: number, ack: number): void {

@@ -158,9 +158,17 @@ export class Rewriter implements RewriterMachine {
     else this.receive(p, c, token);
   }
 
-  rewriteInPlace(direction: Direction, ring: Uint8Array, start: number, end: number, now: number): number {
+  rewriteInPlace(
+    direction: Direction,
+    ring: Uint8Array,
+    start: number,
+    end: number,
+    mark: ConnectionMark,
+    now: number,
+    offload = NO_OFFLOAD,
+  ): number {
     this.now = now;
-    return this.fastPath.rewrite(direction, ring, start, end);
+    return this.fastPath.rewrite(direction, ring, start, end, mark, offload);
   }
 
   private send(p: Packet, c: Connection | undefined, token: number): void {

@@ -24,7 +24,7 @@ import type { Rewriter } from './rewriter.ts';
 
 const NO_TAG = new Uint8Array(MAC_TAG_BYTES);
 /** An IP packet may be so long: what a verdict carries, and with it what the peer's queue takes whole. */
-const MAX_PACKET_BYTES = 65_531;
+export const MAX_PACKET_BYTES = 65_531;
 
 /** A segment in offsets on the wire. `sack` edges are sequence numbers on the wire. */
 export interface OutgoingSegment {

@@ -211,12 +211,20 @@ export interface RewriterMachine {
     offload?: Offload,
   ): void;
   /**
-   * The quick way for a packet ring[start, end) that is marked tcpcrypt. If it is an ordinary one of an encrypted
+   * The quick way for a packet ring[start, end). If it is an ordinary one of an encrypted
    * connection it is rewritten where it lies, and where it begins then is returned (it still ends at `end`): it is
    * to be accepted so, without a verdict through `Output`. -1: it is as it was, for `handle`. As many as
    * HEADROOM_BYTES (fast-path.ts) before `start` may be overwritten.
    */
-  rewriteInPlace(direction: Direction, ring: Uint8Array, start: number, end: number, now: number): number;
+  rewriteInPlace(
+    direction: Direction,
+    ring: Uint8Array,
+    start: number,
+    end: number,
+    mark: ConnectionMark,
+    now: number,
+    offload?: Offload,
+  ): number;
   /** When `advance` wants to be called next, or undefined. */
   nextTimeout(): number | undefined;
   advance(now: number): void;

@@ -32,6 +32,7 @@ test('every command answers --help and --version, wherever they stand', () => {
 test('what run does without options', () => {
   assert.deepEqual(runOptions(), {
     policyFile: undefined,
+    initialPolicy: undefined,
     keysFile: undefined,
     stateDir: undefined,
     apiSocket: '/run/tcpcrypt/api.sock',

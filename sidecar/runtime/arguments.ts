@@ -10,6 +10,7 @@ import { parseBlocks } from './peers.ts';
 
 export interface RunOptions {
   readonly policyFile: string | undefined;
+  readonly initialPolicy: string | undefined;
   readonly keysFile: string | undefined;
   readonly stateDir: string | undefined;
   readonly apiSocket: string | undefined;
@@ -121,6 +122,7 @@ function runOptions(values: Values): RunOptions {
   parseBlocks([...list(values, 'cluster-cidr'), ...list(values, 'node-cidr')]);
   return {
     policyFile: optional(values, 'policy'),
+    initialPolicy: optional(values, 'initial-policy'),
     keysFile: optional(values, 'keys'),
     stateDir: optional(values, 'state-dir'),
     apiSocket: unlessNone(text(values, 'api-socket')),

@@ -107,6 +107,11 @@ export const commands = {
         value: 'FILE',
         help: 'policy, YAML or JSON; watched (default: opportunistic everywhere)',
       },
+      'initial-policy': {
+        type: 'string',
+        value: 'JSON',
+        help: 'the policy to begin with where no file is named and the state directory has none',
+      },
       keys: { type: 'string', value: 'FILE', help: 'trust-domain keys; watched' },
       'state-dir': {
         type: 'string',

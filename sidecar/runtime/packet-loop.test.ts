@@ -237,8 +237,8 @@ test('what is rewritten in the ring is accepted from there; what fails there is 
       output.verdict(token, { kind: 'accept' });
     },
     {
-      rewriteInPlace: (direction, ring, start, end, now) => {
-        offered.push([direction, end - start, now]);
+      rewriteInPlace: (direction, ring, start, end, mark, now) => {
+        offered.push([direction, end - start, mark, now]);
         if (end - start === 41) return -1;
         if (end - start === 42) throw new Error('broken');
         ring.copyWithin(start + 20, start, start + 40);
@@ -258,7 +258,7 @@ test('what is rewritten in the ring is accepted from there; what fails there is 
     { id: 8, bytes: segment(ACK, 6), mark: (layout.injectMark | 0xff) >>> 0 },
   );
   loop.turn(0);
-  const seen = [140, 41, 42, 46].map((length, i) => [i === 0 ? 'in' : 'out', length, 1000]);
+  const seen = [140, 41, 42, 46].map((length, i) => [i === 0 ? 'in' : 'out', length, 'tcpcrypt', 1000]);
   assert.deepEqual(offered, seen, 'only what belongs to an encrypted connection, and is whole');
   assert.deepEqual(handled, [40, 41, 43, 44]);
   assert.deepEqual(data.given, [

@@ -89,7 +89,7 @@ export class PacketLoop {
   readonly #held = new Map<number, Queued>();
   readonly #interfaces = new Map<string, number>();
   readonly #slots;
-  /** Of the data queue: no other has packets that are rewritten where they lie. */
+  /** Of the queue whose segments come one by one. */
   readonly #merger: Merger;
   #current: Queued | undefined;
   #token = 0;
@@ -192,8 +192,10 @@ export class PacketLoop {
     const queue = this.#options.queues[kind];
     const { ring, descriptors } = queue;
     const packetMark = descriptors[at + descriptor.mark]!;
-    const cut = (descriptors[at + descriptor.flags]! & packetFlags.cut) !== 0;
-    if (cut || markOf(this.#options.layout, kind, packetMark) !== 'tcpcrypt') return false;
+    const flags = descriptors[at + descriptor.flags]!;
+    const connection = markOf(this.#options.layout, kind, packetMark);
+    const encrypted = connection === 'tcpcrypt' || connection === 'superSegment';
+    if (!encrypted || flags & packetFlags.cut) return false;
     const offset = descriptors[at + descriptor.offset]!;
     const end = offset + descriptors[at + descriptor.length]!;
     // Its interface is taken note of.
@@ -202,12 +204,20 @@ export class PacketLoop {
     const direction = descriptors[at + descriptor.hook] === hooks.prerouting ? 'in' : 'out';
     const { counters } = this.#options;
     try {
-      const start = this.machine.rewriteInPlace(direction, ring, offset, end, now);
+      const start = this.machine.rewriteInPlace(
+        direction,
+        ring,
+        offset,
+        end,
+        connection,
+        now,
+        offloadOf(flags),
+      );
       if (start < 0) return false;
       const cleared = clearedMark(this.#options.layout, packetMark);
       const mark = cleared === packetMark ? undefined : cleared;
       counters.add(this.#slots.payload[direction], payloadBytes(ring, start, end));
-      if (direction === 'in') this.#merger.accept(id, mark, start, end);
+      if (direction === 'in' && kind === 'data') this.#merger.accept(id, mark, start, end);
       else queue.acceptInPlace(id, mark, start, end);
       counters.add(this.#slots[kind].accept);
     } catch (error) {

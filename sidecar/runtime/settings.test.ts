@@ -26,11 +26,12 @@ async function setUp(t: TestContext, files: { policy?: string; keys?: string } =
   if (files.keys !== undefined) writeFileSync(keysFile, files.keys);
   const { log, lines } = await recordingLogger();
   const metrics = new Metrics(new CounterReader());
-  const create = (withFiles = true): Settings => {
+  const create = (withFiles = true, initialPolicy?: string): Settings => {
     const settings = new Settings({
       policyFile: withFiles && files.policy !== undefined ? policyFile : undefined,
       keysFile: withFiles && files.keys !== undefined ? keysFile : undefined,
       stateDir: directory,
+      initialPolicy,
       log,
       metrics,
     });
@@ -55,6 +56,17 @@ test('without files: the built-in policy and no keys', async (t) => {
     await metrics.text(),
     new RegExp(`policy_info\\{generation="${builtInPolicy().generation}"\\} 1`),
   );
+});
+
+test('an initial policy: below the file and the last one that was kept, above the built-in one', async (t) => {
+  const { create } = await setUp(t, { policy: 'mode: Audit' });
+  assert.equal(create(true, '{"mode":"Strict"}').policy.mode, 'Audit');
+  const alone = await setUp(t);
+  const settings = alone.create(true, '{"mode":"Strict"}');
+  assert.equal(settings.policy.mode, 'Strict');
+  settings.setPolicy('{"mode":"Disabled"}');
+  assert.equal(alone.create(true, '{"mode":"Strict"}').policy.mode, 'Disabled');
+  assert.throws(() => create(false, '{"mode":"Odd"}').policy, /mode/);
 });
 
 test('a change of a file is applied; a bad one is logged and counted, and what was in force stays', async (t) => {

@@ -18,6 +18,8 @@ type What = 'policy' | 'keys';
 
 export interface SettingsOptions {
   readonly policyFile: string | undefined;
+  /** A policy's text, for where no file is named and none was kept; undefined: the built-in one. */
+  readonly initialPolicy?: string | undefined;
   readonly keysFile: string | undefined;
   readonly stateDir: string | undefined;
   readonly log: Logger;
@@ -45,7 +47,7 @@ export class Settings {
   constructor(options: SettingsOptions) {
     this.#options = options;
     this.#texts = {
-      policy: this.#first('policy', (text) => parsePolicy(text)) ?? BUILT_IN_POLICY,
+      policy: this.#first('policy', (text) => parsePolicy(text)) ?? options.initialPolicy ?? BUILT_IN_POLICY,
       keys: this.#first('keys', (text) => parseKeys(text)) ?? NO_KEYS,
     };
     this.policy = parsePolicy(this.#texts.policy).document;

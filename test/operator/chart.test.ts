@@ -1,231 +1,36 @@
-/** The chart: what Helm makes of it for every platform and flag, and its life on a real API server, with Helm 3 and 4. */
+/** The chart: what Helm 3 and 4 make of it for every platform and flag. No cluster is asked. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
-import { parse, parseAllDocuments, stringify } from 'yaml';
+import { before, test } from 'node:test';
+import { parse, parseAllDocuments } from 'yaml';
 import { parseCommand as parseAgentCommand } from '../../cni/agent/commands.ts';
 import { parseConfig } from '../../operator/config.ts';
-import { buildPrograms, requireProgram } from '../cluster/programs.ts';
-import { eventually } from '../kernel/support/processes.ts';
-import {
-  CHART,
-  installArguments,
-  type Json,
-  type Lab,
-  NAMESPACE,
-  podManifest,
-  skip,
-  startLab,
-} from './lab.ts';
-
-const KUBERNETES = ['--kube-version', '1.34'];
-const HELMS = ['helm', 'helm4'] as const;
-type Helm = (typeof HELMS)[number];
-const PLATFORMS = ['auto', 'gke', 'k3s', 'microk8s', 'openshift'];
-
-/** One of each kind of flag; every platform besides. */
-const VARIANTS: Readonly<Record<string, Json>> = {
-  'no values': {},
-  ...Object.fromEntries(PLATFORMS.map((platform) => [`platform ${platform}`, { platform }])),
-  monitoring: {
-    metrics: {
-      podMonitor: { enabled: true, sidecars: true, labels: { release: 'prometheus' } },
-      prometheusRule: { enabled: true },
-      dashboard: { enabled: true },
-    },
-  },
-  'cert-manager': { webhook: { certManager: { enabled: true } } },
-  'cert-manager, an issuer': {
-    webhook: { certManager: { enabled: true, issuerRef: { name: 'ca', kind: 'ClusterIssuer' } } },
-  },
-  'no agent, one replica': {
-    nodeAgent: { enabled: false },
-    operator: { replicas: 1, hostNetwork: true, podDisruptionBudget: { enabled: false } },
-    networkPolicy: { enabled: false },
-  },
-  'everything set': {
-    image: { digest: `sha256:${'0'.repeat(64)}`, pullSecrets: ['registry'] },
-    injection: { default: 'disabled', excludedNamespaces: ['legacy'], args: ['--first-queue=6000'] },
-    policy: {
-      mode: 'Strict',
-      authentication: 'Required',
-      rules: [{ direction: 'Inbound', ports: [{ port: 5432 }], mode: 'Strict' }],
-      sessionCache: { maxEntries: 10 },
-      rekey: { after: '1h' },
-    },
-    cluster: { cidrs: ['203.0.113.0/24', '2001:db8::/32'] },
-    operator: {
-      nodeSelector: { a: 'b' },
-      tolerations: [{ operator: 'Exists' }],
-      affinity: { podAntiAffinity: {} },
-      podLabels: { a: 'b' },
-      podAnnotations: { a: 'b' },
-    },
-    nodeAgent: {
-      cni: { enabled: false, binDir: '/bin', confDir: '/conf', agentUnavailable: 'Fail' },
-      kubeletDir: '/kubelet',
-      podLabels: { a: 'b' },
-      podAnnotations: { a: 'b' },
-      tolerations: [{ key: 'a', operator: 'Exists' }],
-    },
-  },
-};
-
-let folder: string;
-let lab: Lab;
+import { buildPrograms } from '../cluster/programs.ts';
+import { find, HELMS, helm, KUBERNETES, rendered, VARIANTS, valuesFile } from './chart.ts';
+import { CHART, type Json, NAMESPACE, skip } from './lab.ts';
 
 before(
   async () => {
-    if (skip) return;
-    await buildPrograms(['helm', 'helm4']);
-    folder = mkdtempSync(join(tmpdir(), 'tcpcrypt-chart-'));
-    lab = await startLab({ install: false });
-    for (const name of [NAMESPACE, 'tcpcrypt-test']) await lab.kubectl('create', 'namespace', name);
-    await foreignKinds();
+    if (!skip) await buildPrograms(HELMS);
   },
   { timeout: 900_000 },
 );
-after(async () => {
-  await lab?.[Symbol.asyncDispose]();
-  if (folder) rmSync(folder, { recursive: true, force: true });
-});
-
-function helm(version: Helm, ...args: string[]): { ok: boolean; text: string } {
-  const { status, stdout, stderr } = spawnSync(requireProgram(version), args, {
-    encoding: 'utf8',
-    env: { ...process.env, HOME: folder, KUBECONFIG: lab.controlPlane.kubeconfig },
-    maxBuffer: 1 << 24,
-  });
-  return { ok: status === 0, text: stdout + stderr };
-}
-
-function valuesFile(values: Json): string {
-  const file = join(folder, 'values.yaml');
-  writeFileSync(file, stringify(values));
-  return file;
-}
-
-function rendered(version: Helm, values: Json): Json[] {
-  const { ok, text } = helm(
-    version,
-    'template',
-    'tcpcrypt',
-    CHART,
-    '-n',
-    NAMESPACE,
-    ...KUBERNETES,
-    '-f',
-    valuesFile(values),
-  );
-  assert.ok(ok, text);
-  return parseAllDocuments(text)
-    .map((document) => document.toJS() as Json)
-    .filter((object) => object !== null);
-}
-
-const find = (objects: Json[], kind: string, name: string): Json =>
-  objects.find((object) => object.kind === kind && object.metadata.name === name);
-
-/** Kinds of the Prometheus operator and of cert-manager, without their schemas. */
-async function foreignKinds(): Promise<void> {
-  const kinds = [
-    ['monitoring.coreos.com', 'PodMonitor', 'podmonitors'],
-    ['monitoring.coreos.com', 'PrometheusRule', 'prometheusrules'],
-    ['cert-manager.io', 'Certificate', 'certificates'],
-    ['cert-manager.io', 'Issuer', 'issuers'],
-  ] as const;
-  for (const [group, kind, plural] of kinds) {
-    const openAPIV3Schema = { type: 'object', 'x-kubernetes-preserve-unknown-fields': true };
-    const versions = [{ name: 'v1', served: true, storage: true, schema: { openAPIV3Schema } }];
-    await lab.create({
-      apiVersion: 'apiextensions.k8s.io/v1',
-      kind: 'CustomResourceDefinition',
-      metadata: { name: `${plural}.${group}` },
-      spec: { group, scope: 'Namespaced', names: { kind, plural }, versions },
-    });
-    await lab.kubectl('wait', '--for=condition=Established', `crd/${plural}.${group}`, '--timeout=30s');
-  }
-}
 
 for (const version of HELMS) {
   test(`${version} lint --strict, every variant`, { skip }, () => {
     for (const [name, values] of Object.entries(VARIANTS)) {
-      const { ok, text } = helm(version, 'lint', '--strict', CHART, ...KUBERNETES, '-f', valuesFile(values));
+      const { ok, text } = helm(version, [
+        'lint',
+        '--strict',
+        CHART,
+        ...KUBERNETES,
+        '-f',
+        valuesFile(values),
+      ]);
       assert.ok(ok, `${name}: ${text}`);
     }
   });
-
-  test(`${version}: the API server accepts every object of every variant, each field`, { skip }, async () => {
-    for (const [name, values] of Object.entries(VARIANTS)) {
-      const list = { apiVersion: 'v1', kind: 'List', items: rendered(version, values) };
-      // Their namespace is there: it is a test's own.
-      list.items = list.items.filter(({ kind }) => kind !== 'Namespace');
-      const file = join(folder, 'objects.json');
-      writeFileSync(file, JSON.stringify(list));
-      await lab
-        .kubectl('create', '--dry-run=server', '--validate=strict', '-f', file)
-        .catch((error: Error) => assert.fail(`${name}: ${error.message}`));
-    }
-  });
-
-  test(`${version}: installed, upgraded, rolled back, uninstalled, with an operator running`, {
-    skip,
-  }, async () => {
-    const run = (...args: string[]): void => {
-      const { ok, text } = helm(version, ...args);
-      assert.ok(ok, `${args[0]}: ${text}`);
-    };
-    run(...installArguments());
-    const replica = await lab.operator();
-    const webhooks = () => lab.get('mutatingwebhookconfiguration', 'tcpcrypt');
-    const caBundle = async () => (await webhooks()).webhooks[0].clientConfig.caBundle;
-    await eventually(caBundle, 'the caBundle', 20_000);
-    const secret = () => lab.get('secret', 'tcpcrypt-webhook', '-n', NAMESPACE);
-    const before = { bundle: await caBundle(), secret: (await secret()).data };
-
-    run('upgrade', 'tcpcrypt', CHART, '-n', NAMESPACE, '--reuse-values', '--set', 'webhook.timeoutSeconds=1');
-    assert.equal((await webhooks()).webhooks[0].timeoutSeconds, 1);
-    assert.deepEqual(
-      { bundle: await caBundle(), secret: (await secret()).data },
-      before,
-      'Helm leaves them alone',
-    );
-    run('rollback', 'tcpcrypt', '1', '-n', NAMESPACE);
-    assert.equal((await webhooks()).webhooks[0].timeoutSeconds, 2);
-    assert.deepEqual(
-      { bundle: await caBundle(), secret: (await secret()).data },
-      before,
-      'nor at a rollback',
-    );
-    const lease = await lab.get('lease', 'tcpcrypt-operator', '-n', NAMESPACE);
-    assert.equal(lease.spec.holderIdentity, replica.identity);
-
-    run('uninstall', 'tcpcrypt', '-n', NAMESPACE);
-    await lab.create(podManifest('after', 'default'), '--dry-run=server');
-    await replica.stop();
-    assert.deepEqual(await leftovers(), []);
-  });
-}
-
-/** What is left of the release, but for what the garbage collector (there is none here) takes with the release. */
-async function leftovers(): Promise<string[]> {
-  const kinds =
-    'configmaps,secrets,leases,serviceaccounts,services,deployments,daemonsets,roles,rolebindings,networkpolicies,poddisruptionbudgets';
-  const cluster =
-    'clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingwebhookconfigurations,priorityclasses';
-  const items = [...(await lab.get(kinds, '-n', NAMESPACE)).items, ...(await lab.get(cluster)).items];
-  const left = items
-    .filter(({ metadata }: Json) => metadata.name.includes('tcpcrypt'))
-    .filter(
-      ({ metadata }: Json) =>
-        !metadata.ownerReferences?.some(({ name }: Json) => name === 'tcpcrypt-operator'),
-    );
-  const owned = items.filter(({ metadata }: Json) => metadata.name.startsWith('tcpcrypt-policy-'));
-  for (const { metadata } of owned) await lab.kubectl('delete', 'configmap', metadata.name, '-n', NAMESPACE);
-  return left.map(({ kind, metadata }: Json) => `${kind} ${metadata.name}`);
 }
 
 test('an unknown key is refused at every level', { skip }, () => {
@@ -244,7 +49,14 @@ test('an unknown key is refused at every level', { skip }, () => {
   assert.ok(paths.length > 20);
   for (const path of paths) {
     const wrong = [...path, 'unknownKey'].reduceRight<Json>((value, key) => ({ [key]: value }), 1);
-    const { ok, text } = helm('helm', 'template', 'tcpcrypt', CHART, ...KUBERNETES, '-f', valuesFile(wrong));
+    const { ok, text } = helm('helm', [
+      'template',
+      'tcpcrypt',
+      CHART,
+      ...KUBERNETES,
+      '-f',
+      valuesFile(wrong),
+    ]);
     assert.ok(!ok && text.includes('unknownKey'), path.join('.'));
   }
 });
@@ -360,7 +172,7 @@ test('the agent’s arguments are ones that it knows', { skip }, () => {
 });
 
 test('a release of another name is whole in itself', { skip }, () => {
-  const { ok, text } = helm('helm', 'template', 'second', CHART, '-n', 'other', ...KUBERNETES);
+  const { ok, text } = helm('helm', ['template', 'second', CHART, '-n', 'other', ...KUBERNETES]);
   assert.ok(ok, text);
   const objects = parseAllDocuments(text).map((document) => document.toJS() as Json);
   const named = objects.filter(({ metadata }) => metadata.annotations?.['helm.sh/hook'] === undefined);

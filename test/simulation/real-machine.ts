@@ -11,11 +11,13 @@ export const realMachine: MachineFactory = (options) => new Rewriter(options);
 export const productionMachine: MachineFactory = (options) => {
   const rewriter = new Rewriter({ ...options, suites: nativeSuites });
   const handle = rewriter.handle.bind(rewriter);
-  rewriter.handle = (direction, bytes, token, mark, now) => {
+  rewriter.handle = (direction, bytes, token, mark, now, offload) => {
     const ring = Buffer.concat([Buffer.alloc(HEADROOM_BYTES), bytes]);
-    const start =
-      mark === 'tcpcrypt' ? rewriter.rewriteInPlace(direction, ring, HEADROOM_BYTES, ring.length, now) : -1;
-    if (start < 0) handle(direction, bytes, token, mark, now);
+    const asked = mark === 'tcpcrypt' || mark === 'superSegment';
+    const start = asked
+      ? rewriter.rewriteInPlace(direction, ring, HEADROOM_BYTES, ring.length, mark, now, offload)
+      : -1;
+    if (start < 0) handle(direction, bytes, token, mark, now, offload);
     else options.output.verdict(token, { kind: 'accept', bytes: ring.subarray(start) });
   };
   return rewriter;

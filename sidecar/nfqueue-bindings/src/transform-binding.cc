@@ -113,14 +113,15 @@ class TransformBinding : public Napi::ObjectWrap<TransformBinding> {
   }
 
   /**
-   * (segment as above, rest): `rest` is the sum over all that the checksum covers but the data. Returns the sum over
-   * the plaintext, or a negative number and nothing is changed: -1 the checksum is wrong, -2 the tag is.
+   * (segment as above, rest): `rest` is the sum over all that the checksum covers but the data, or -1 where it is not
+   * to be looked at. Returns the sum over the plaintext, or a negative number and nothing is changed: -1 the checksum is wrong, -2 the tag is.
    */
   Napi::Value open(const Napi::CallbackInfo& info) {
     const SealedSegment segment = toSegment(info);
-    const uint32_t rest = toUint32(info[8], "rest");
+    const bool unchecked = toNumber(info[8], "rest") == -1;
+    const uint32_t rest = unchecked ? 0 : toUint32(info[8], "rest");
     Transform& transform = this->transform(info);
-    if (checksum(segment.data, segment.length, rest) != 0xffff) return Napi::Number::New(info.Env(), -1);
+    if (!unchecked && checksum(segment.data, segment.length, rest) != 0xffff) return Napi::Number::New(info.Env(), -1);
     const bool verified = guarded(info.Env(), [&] { return transform.open(segment); });
     return Napi::Number::New(info.Env(), verified ? checksum(segment.data, segment.length) : -2);
   }
