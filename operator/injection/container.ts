@@ -101,6 +101,8 @@ export function sidecarContainer(
 function runArguments(settings: ContainerSettings, api: boolean, graceSeconds: number): string[] {
   return [
     `--state-dir=${STATE_DIR}`,
+    // Where neither CNI plugin nor node agent could.
+    '--ensure-rules',
     `--control-socket=${CONTROL_SOCKET}`,
     `--api-socket=${api ? `${API_DIR}/${API_SOCKET_FILE}` : 'none'}`,
     `--metrics-listen=[::]:${settings.metricsPort}`,

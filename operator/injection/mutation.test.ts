@@ -18,6 +18,7 @@ test('the container, field by field', () => {
     command: ['tcpcrypt-node', 'supervise', '--', 'tcpcrypt', 'run'],
     args: [
       '--state-dir=/run/tcpcrypt-state',
+      '--ensure-rules',
       '--control-socket=/run/tcpcrypt-state/control.sock',
       '--api-socket=none',
       '--metrics-listen=[::]:19090',

@@ -39,6 +39,7 @@ test('what run does without options', () => {
     controlSocket: undefined,
     metricsListen: { host: '::', port: 19090 },
     installRules: false,
+    ensureRules: false,
     graceMs: 25_000,
     clusterCidrs: [],
     nodeCidrs: [],

@@ -17,6 +17,7 @@ export interface RunOptions {
   readonly controlSocket: string | undefined;
   readonly metricsListen: ListenAddress | undefined;
   readonly installRules: boolean;
+  readonly ensureRules: boolean;
   readonly graceMs: number;
   readonly clusterCidrs: readonly string[];
   readonly nodeCidrs: readonly string[];
@@ -128,6 +129,7 @@ function runOptions(values: Values): RunOptions {
     controlSocket: optional(values, 'control-socket'),
     metricsListen: parseListenAddress(text(values, 'metrics-listen')),
     installRules: values['install-rules'] === true,
+    ensureRules: values['ensure-rules'] === true,
     graceMs: seconds(values, 'grace') * 1000,
     clusterCidrs: list(values, 'cluster-cidr'),
     nodeCidrs: list(values, 'node-cidr'),

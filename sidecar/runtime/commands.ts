@@ -139,6 +139,10 @@ export const commands = {
         type: 'boolean',
         help: 'puts the packet-filter rules in at start and takes them out at stop',
       },
+      'ensure-rules': {
+        type: 'boolean',
+        help: 'puts them in at start only where there are none, and leaves them at stop: for a pod',
+      },
       grace: {
         type: 'string',
         value: 'SECONDS',

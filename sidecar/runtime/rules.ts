@@ -11,7 +11,7 @@ import type { RuleOptions } from '../../netfilter/rules.ts';
 import { surroundings } from '../../netfilter/surroundings.ts';
 import { applySettings, type PreviousSettings, restoreSettings } from '../../netfilter/sysctls.ts';
 import { makeDirectory } from '../../observability/directories.ts';
-import type { Logger } from '../../observability/log.ts';
+import { errorFields, type Logger } from '../../observability/log.ts';
 
 const RECORD_FOLDER = '/run/tcpcrypt';
 
@@ -28,6 +28,20 @@ export async function installRules(options: RuleOptions, log: Logger): Promise<v
   const { previous, refused } = await applySettings();
   if (refused.length > 0) log.warn({ refused }, 'some settings of the namespace could not be changed');
   record(previous, log);
+}
+
+/**
+ * For a pod whose rules are another's to put in (the CNI plugin's, the node agent's) and who may not have been there.
+ * Any that are there stay, whatever they are. Never throws: without rules the connections are plain, and they flow.
+ */
+export async function ensureRules(options: RuleOptions, log: Logger): Promise<void> {
+  try {
+    if (await areThere()) return;
+    await installRules(options, log);
+    log.warn('there were no packet-filter rules: connections from before now stay plain');
+  } catch (error) {
+    log.error(errorFields(error), 'there are no packet-filter rules: every connection is plain');
+  }
 }
 
 /** Throws ERR_TCPCRYPT_RULES_DIFFER, whose message has a line for each difference. */

@@ -316,6 +316,22 @@ test('what is in the way: a metrics port in use is not fatal, a queue or an API 
   await running.stop();
 });
 
+test('rules that are missing are put in and stay; any that are there are left as they are', async (t) => {
+  if (!requireRoot(t)) return;
+  await using lab = pair(t);
+  const chains = (): string => lab.a.run('iptables-nft-save', ['-t', 'mangle']).stdout;
+  const first = await lab.start(lab.a, ['--ensure-rules']);
+  assert.match(chains(), /-A TCPCRYPT_NEW /);
+  await startServer(lab.b);
+  await new Client(lab.a, lab.b.address4()).echo('hello');
+  await first.stop();
+  assert.match(chains(), /-A TCPCRYPT_NEW /, 'they stay');
+  lab.a.run('iptables-nft', ['-t', 'mangle', '-F', 'TCPCRYPT_NEW']);
+  const second = await lab.start(lab.a, ['--ensure-rules']);
+  assert.doesNotMatch(chains(), /-A TCPCRYPT_NEW /);
+  await second.stop();
+});
+
 test('rules install, verify, remove', async (t) => {
   if (!requireRoot(t)) return;
   await using lab = pair(t);

@@ -21,7 +21,7 @@ import { keyLogVariable } from './keylog.ts';
 import { Metrics } from './metrics.ts';
 import { PacketPort } from './packet-port.ts';
 import { requireCapabilities } from './privileges.ts';
-import { installRules, removeRules } from './rules.ts';
+import { ensureRules, installRules, removeRules } from './rules.ts';
 import { Settings } from './settings.ts';
 import { CounterReader } from './shared-counters.ts';
 import { policySchema, version } from './version.ts';
@@ -100,6 +100,7 @@ export async function run(options: RunOptions, log: Logger): Promise<void> {
   cleanup.defer(() => settings.close());
   process.on('SIGHUP', () => settings.reload());
   if (options.installRules) await installRules(options.rules, log);
+  else if (options.ensureRules) await ensureRules(options.rules, log);
 
   const timers = [
     setInterval(() => reconcile(packets, log), options.reconcileMs),

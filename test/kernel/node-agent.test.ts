@@ -133,6 +133,18 @@ test('a node with its agent, from installation to uninstallation', { skip, timeo
     assert.ok((await metric('tcpcrypt_agent_rules_mended_total', { result: 'success' })) >= 1);
   });
 
+  await t.test('rules that a sidecar put in itself are kept as they are', async () => {
+    const mended = await metric('tcpcrypt_agent_rules_mended_total', {});
+    const own = await node.createPod('own');
+    await node.startSidecar(own, '--ensure-rules');
+    assert.equal(await hasRules(own), true);
+    const programmed = async () => (await metric('tcpcrypt_agent_pods', { state: 'programmed' })) === 3;
+    // The policy of the test before is refused: a right one makes all three programmed.
+    await node.render([{ podSelector: {}, policy: { mode: 'Opportunistic' } }]);
+    await eventually(programmed, 'the third pod', 30_000);
+    assert.equal(await metric('tcpcrypt_agent_rules_mended_total', {}), mended);
+  });
+
   await t.test('an entry thrown out comes back', async () => {
     writeFileSync(file, conflist);
     await eventually(() => types().includes('tcpcrypt'), 'the entry');

@@ -179,7 +179,7 @@ export class AgentNode implements AsyncDisposable {
   }
 
   /** Runs the sidecar, in the pod's namespace, control group and volume, and says so to the API server. */
-  async startSidecar({ name, namespace, uid, host }: TestPod): Promise<ChildProcess> {
+  async startSidecar({ name, namespace, uid, host }: TestPod, ...args: string[]): Promise<ChildProcess> {
     const volume = join(this.folder, 'pods', uid, 'volumes/kubernetes.io~empty-dir/tcpcrypt-state');
     mkdirSync(volume, { recursive: true });
     const short = join(this.folder, `s-${name}`);
@@ -188,7 +188,7 @@ export class AgentNode implements AsyncDisposable {
       launcher('tcpcrypt'),
       [
         ...['run', '--state-dir', short, '--control-socket', join(short, 'control.sock')],
-        ...['--api-socket', 'none', '--metrics-listen', 'none', '--cluster-cidr', '10.77.0.0/16'],
+        ...['--api-socket', 'none', '--metrics-listen', 'none', '--cluster-cidr', '10.77.0.0/16', ...args],
       ],
       { stdio: ['ignore', 'pipe', 'ignore'] },
     );
