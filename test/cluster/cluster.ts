@@ -97,8 +97,7 @@ export class Cluster {
 
   /** Imports an image archive into the nodes. */
   loadImage(archive: string, nodes: readonly NodeName[] = nodeNames): void {
-    for (const node of nodes)
-      this.nodes[node].run('ctr', ['-n', 'k8s.io', 'images', 'import', '--no-unpack=false', archive]);
+    for (const node of nodes) this.nodes[node].run('ctr', ['-n', 'k8s.io', 'images', 'import', archive]);
   }
 
   #kubectlArgs(args: readonly string[]): string[] {

@@ -103,15 +103,22 @@ export async function corednsImage(): Promise<string> {
   return cached('coredns', program, (archive) => programImage(COREDNS_IMAGE, program, archive));
 }
 
+/** As Debian's slim images have them: a half-written image is thrown away, and nobody reads manuals there. */
+const DPKG_OPTIONS = [
+  'force-unsafe-io',
+  'path-exclude=/usr/share/man/*',
+  'path-exclude=/usr/share/doc/*',
+  'path-include=/usr/share/doc/*/copyright',
+];
+
 /** Makes `BASE_IMAGE` in buildah's storage. */
 export async function baseImage(): Promise<void> {
   if (buildah('images', '--quiet', '--filter', `reference=${BASE_IMAGE}`) !== '') return;
   const folder = mkdtempSync(join(tmpdir(), 'tcpcrypt-base-'));
   try {
     const root = join(folder, 'root.tar');
-    runCommand('nice', ['mmdebstrap', '--quiet', '--variant=apt', 'bookworm', root], {
-      timeoutMs: BUILD_TIMEOUT_MS,
-    });
+    const how = ['--quiet', '--variant=apt', ...DPKG_OPTIONS.map((option) => `--dpkgopt=${option}`)];
+    runCommand('nice', ['mmdebstrap', ...how, 'bookworm', root], { timeoutMs: BUILD_TIMEOUT_MS });
     writeFileSync(join(folder, 'Dockerfile'), 'FROM scratch\nADD root.tar /\nCMD ["bash"]\n');
     buildah('bud', '--layers', '--timestamp', '0', '--tag', BASE_IMAGE, folder);
   } finally {
