@@ -123,9 +123,15 @@ export function noteVerified(rw: Rewriter, c: Connection): void {
   if (c.verified) return;
   c.verified = true;
   rw.clearTimers(c);
+  forgetSyn(rw, c);
   rw.negative.succeed(c.peer);
   rw.known.note(c.peer, rw.now);
   confirmEncryption(rw, c);
+}
+
+/** Its SYN's record has served. Records count as half-open connections, of which only so many may be held. */
+export function forgetSyn(rw: Rewriter, c: Connection): void {
+  if (!c.active && rw.syns.get(c.key)?.isn === c.isnRemote) rw.syns.delete(c.key);
 }
 
 function decide(rw: Rewriter, c: Connection, outcome: 'encrypted' | 'plain' | 'refused'): void {

@@ -21,7 +21,7 @@ import {
 } from '../wire/packet.ts';
 import { INIT1 } from '../wire/suboptions.ts';
 import type { Connection } from './connection.ts';
-import { becomePlain, refused, resetBoth, storeKey } from './lifecycle.ts';
+import { becomePlain, forgetSyn, refused, resetBoth, storeKey } from './lifecycle.ts';
 import { extend, seqAt } from './offsets.ts';
 import type { Rewriter } from './rewriter.ts';
 import { carriesInit, copyOf, goodbye, has, ownSegment, viewOf } from './setup.ts';
@@ -34,6 +34,7 @@ export function fallBack(rw: Rewriter, c: Connection, reason: FallbackReason): v
   if (c.decision.mode === 'Strict') return resetBoth(rw, c, reason);
   const withheld = c.kernelAcked;
   becomePlain(rw, c, reason);
+  forgetSyn(rw, c);
   if (withheld && c.active) rw.toNetwork(withGoodbye(rw, c, ownSegment(c, rw, [])));
   rw.releaseHeld(c, 'plain');
 }

@@ -588,6 +588,22 @@ describe('limits', () => {
     assert.equal(end.rewriter.syns.size, 0);
   });
 
+  it('a connection that is set up is no half-open one any more, encrypted or plain', () => {
+    const limits = { maxSetups: 3 };
+    const policy = testPolicy({}, { sessionCache: { enabled: false, maxEntries: 0, lifetimeMs: 0 } });
+    const script = new Script({ client: { limits, policy }, server: { limits, policy } });
+    for (let port = 1; port <= 10; port++) {
+      script.encrypt(port);
+      script.carry('client', { offset: 1, ack: 1, data: 'x', port });
+    }
+    assert.equal(script.server.decided.length, 10);
+    assert.ok(script.server.decided.every((each) => each.outcome === 'encrypted'));
+    script.syns(11);
+    script.server.through('in', script.c({ offset: 1, ack: 1, port: 11 }));
+    assert.equal(script.server.decided.at(-1)!.outcome, 'plain');
+    assert.equal(script.server.rewriter.syns.size, 0);
+  });
+
   it('holds no more packets than its limit', () => {
     const script = new Script({ client: { limits: { maxHeldPackets: 3 } } });
     script.toInit1();
