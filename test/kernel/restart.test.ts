@@ -73,7 +73,11 @@ test(
           await sleep(HALF_CLOSED_MS + 1000);
           for (const host of [pair.client, pair.server]) {
             const entries = host.run('conntrack', ['-L', '-p', 'tcp', '--dport', `${PORT}`]).stdout;
-            assert.match(entries, /(FIN_WAIT|CLOSE_WAIT|LAST_ACK) .*mark=(67108864|100663296)/, 'the entry lives on');
+            assert.match(
+              entries,
+              /(FIN_WAIT|CLOSE_WAIT|LAST_ACK) .*mark=(67108864|100663296)/,
+              'the entry lives on',
+            );
           }
           await Promise.all([atClient.start(), atServer.start()]);
           return running;
