@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { type NodeName, nodeNames } from './addresses.ts';
 import { Cluster, down, isUp, reboot, status, up } from './cluster.ts';
 import { baseImage, productImage } from './images.ts';
-import { buildPrograms, type ProgramName, programNames } from './programs.ts';
+import { buildPrograms, type ProgramName, programNames, programPath } from './programs.ts';
 import { progress } from './progress.ts';
 
 const USAGE = `usage: npm run cluster -- COMMAND
@@ -14,7 +14,7 @@ const USAGE = `usage: npm run cluster -- COMMAND
   kubectl ARGUMENT…  kubectl as the administrator
   reboot NODE        ${nodeNames.join(' or ')}: as a power failure, and the start after it
   image [FILE]       build the product's image as an archive (default: build/tcpcrypt-image.tar)
-  build [PROGRAM…]   build the cluster's programs, all or some: ${programNames.join(', ')}
+  build [PROGRAM…]   build the cluster's programs, all or some, and say where they are: ${programNames.join(', ')}
 TCPCRYPT_CLUSTER names the cluster (default: default); several may be up at once.
 `;
 
@@ -45,9 +45,12 @@ async function main([command, ...args]: readonly string[]): Promise<number> {
       if (!nodeNames.includes(args[0] as NodeName)) throw new UsageError('reboot needs the name of a node');
       await progress(`${args[0]} rebooted`, () => reboot(cluster, args[0] as NodeName));
       return 0;
-    case 'build':
-      await buildPrograms(args.length > 0 ? args.flatMap(programName) : programNames);
+    case 'build': {
+      const names = args.length > 0 ? args.flatMap(programName) : programNames;
+      await buildPrograms(names);
+      for (const name of names) process.stdout.write(`${name} ${programPath(name)}\n`);
       return 0;
+    }
     case 'help':
     case '--help':
       process.stdout.write(USAGE);

@@ -24,13 +24,15 @@ import { progress } from './progress.ts';
 
 /** Each cluster has a folder here. */
 const CLUSTERS = '/var/lib/tcpcrypt-clusters';
-const PROGRAMS: readonly ProgramName[] = [
+/** What it runs on. */
+export const clusterPrograms: readonly ProgramName[] = [
   'kube-apiserver',
   'kube-controller-manager',
   'kube-scheduler',
   'kubelet',
   'kube-proxy',
   'kubectl',
+  'coredns',
 ];
 const controllerManager: User = { name: 'system:kube-controller-manager', groups: [] };
 const scheduler: User = { name: 'system:kube-scheduler', groups: [] };
@@ -110,7 +112,7 @@ export async function up(cluster = new Cluster()): Promise<Cluster> {
   if (process.getuid?.() !== 0)
     throw new Error('a cluster needs root: it makes namespaces, mounts and cgroups');
   if (isUp(cluster)) return cluster;
-  await buildPrograms(PROGRAMS);
+  await buildPrograms(clusterPrograms);
   const images = await Promise.all([pauseImage(), corednsImage()]);
   await down(cluster);
   mkdirSync(cluster.folder, { recursive: true, mode: 0o700 });

@@ -98,11 +98,10 @@ export function requireProgram(name: ProgramName): string {
 export async function buildPrograms(names: readonly ProgramName[] = programNames): Promise<void> {
   for (const name of names) {
     const path = programPath(name);
-    await progress(`${name} ${programVersion(name)}`, async () => {
-      if (existsSync(path)) return 'present';
-      await build(programs[name], programVersion(name), path);
-      return undefined;
-    });
+    if (existsSync(path)) continue;
+    await progress(`${name} ${programVersion(name)}`, () =>
+      build(programs[name], programVersion(name), path),
+    );
   }
 }
 

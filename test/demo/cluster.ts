@@ -5,7 +5,7 @@
  */
 import { existsSync } from 'node:fs';
 import type { ConnectionInfo } from '../../sidecar/rewriter/types.ts';
-import { Cluster, cannotRun, down, up } from '../cluster/cluster.ts';
+import { Cluster, cannotRun, clusterPrograms, down, up } from '../cluster/cluster.ts';
 import { baseImage, productImage, toolsImage } from '../cluster/images.ts';
 import { buildPrograms } from '../cluster/programs.ts';
 import { progress } from '../cluster/progress.ts';
@@ -37,7 +37,7 @@ function tell(mine: ConnectionInfo, theirs: ConnectionInfo): void {
 
 async function demo(cluster: Cluster): Promise<void> {
   step('Kubernetes and Helm from their sources (minutes the first time, then cached)');
-  await buildPrograms();
+  await buildPrograms([...clusterPrograms, 'helm']);
   step('The images');
   await progress('base, of Debian packages', baseImage);
   const images: string[] = [];
