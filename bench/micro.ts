@@ -78,8 +78,7 @@ function primitives(): void {
 
 function packetPath(): void {
   for (const suite of suites.values()) {
-    if (suite.aggregate) continue;
-    for (const kind of ['data', 'ack'] as const) {
+    for (const kind of suite.aggregate ? (['super-segment'] as const) : (['data', 'ack'] as const)) {
       for (const way of ['quick', 'general'] as const) {
         const [out, inward] = ['out', 'in'].map((side) => `${side}: ${kind} ${suite.name} ${way}`) as [
           string,

@@ -7,8 +7,11 @@ import type { Verdict } from '../sidecar/rewriter/types.ts';
 import { write32 } from '../sidecar/wire/bytes.ts';
 import { seqNumber } from '../sidecar/wire/packet.ts';
 
-/** `data`: full segments. `ack`: segments without data. Both with timestamps, IPv4. */
-export type PathKind = 'data' | 'ack';
+/**
+ * `data`: full segments. `ack`: segments without data. `super-segment`: what the kernel hands over at once, of suites
+ * with an aggregate MAC. All with timestamps, IPv4.
+ */
+export type PathKind = 'data' | 'ack' | 'super-segment';
 
 /** By `rewriteInPlace`, or by `handle` as what is not ordinary. */
 export type PathWay = 'quick' | 'general';
@@ -22,8 +25,7 @@ export interface EncryptedPath {
   receive(): void;
 }
 
-const COUNT = 4000;
-const DATA_BYTES = 1420;
+const DATA_BYTES = { data: 1420, ack: 0, 'super-segment': 60_000 };
 const NOW = 5000;
 
 export function encryptedPath(suite: Suite, kind: PathKind, way: PathWay): EncryptedPath {
@@ -36,7 +38,11 @@ export function encryptedPath(suite: Suite, kind: PathKind, way: PathWay): Encry
   // The client's first segment with a MAC has come; the first of the server's is still to come.
   const greeting = script.server.through('out', script.s({ offset: 1, ack: 1 }));
   script.client.through('in', greeting);
-  const data = new Uint8Array(kind === 'data' ? DATA_BYTES : 0).fill(0x61);
+  const data = new Uint8Array(DATA_BYTES[kind]).fill(0x61);
+  const isSuper = kind === 'super-segment';
+  const count = isSuper ? 200 : 4000;
+  const mark = isSuper ? 'superSegment' : 'tcpcrypt';
+  const offload = { superSegment: isSuper, checksumLater: isSuper };
   const { bytes, tcp } = script.c({ offset: 1, ack: 1, data });
   let seq = seqNumber({ bytes, tcp, version: 4, payload: 0 });
   const wire: Uint8Array[] = [];
@@ -57,30 +63,31 @@ export function encryptedPath(suite: Suite, kind: PathKind, way: PathWay): Encry
   // As in the ring: room before the packet at hand, which is written into.
   const ring = new Uint8Array(HEADROOM_BYTES + bytes.length);
   const packet = ring.subarray(HEADROOM_BYTES);
-  const leaving = ring.subarray(0);
+  let leaving: Uint8Array | undefined;
   const { client, server } = { client: script.client.rewriter, server: script.server.rewriter };
 
   return {
-    count: COUNT,
+    count,
     send() {
       sent = 0;
-      for (let i = 0; i < COUNT; i++) {
+      for (let i = 0; i < count; i++) {
         packet.set(bytes);
         write32(packet, tcp + 4, seq);
         seq = (seq + data.length) >>> 0;
         if (way === 'general') {
-          client.handle('out', packet, ++token, 'tcpcrypt', NOW);
+          client.handle('out', packet, ++token, mark, NOW, offload);
           continue;
         }
-        const start = client.rewriteInPlace('out', ring, HEADROOM_BYTES, ring.length, 'tcpcrypt', NOW);
-        if (start !== 0) throw new Error('an ordinary packet was not taken');
+        const start = client.rewriteInPlace('out', ring, HEADROOM_BYTES, ring.length, mark, NOW, offload);
+        if (start < 0) throw new Error('an ordinary packet was not taken');
+        leaving ??= ring.subarray(start);
         keep(leaving);
       }
     },
     receive() {
       for (const each of wire) {
-        if (way === 'general') server.handle('in', each, ++token, 'tcpcrypt', NOW);
-        else if (server.rewriteInPlace('in', each, 0, each.length, 'tcpcrypt', NOW) < 0) {
+        if (way === 'general') server.handle('in', each, ++token, mark, NOW, offload);
+        else if (server.rewriteInPlace('in', each, 0, each.length, mark, NOW, offload) < 0) {
           throw new Error('an ordinary packet was not taken');
         }
       }
