@@ -1,6 +1,7 @@
 /** The connection table's entry: plain data, and what may be in it in which phase. */
 import type { Generations } from '../protocol/generations.ts';
 import type { Initiation } from '../protocol/handshake.ts';
+import type { PathMtu } from '../protocol/path-mtus.ts';
 import type { Reassembly } from '../protocol/reassembly.ts';
 import type { CachedSession } from '../protocol/session-cache.ts';
 import { SuperSegmentSize } from '../protocol/super-segment-size.ts';
@@ -66,8 +67,8 @@ export interface Connection {
   maxSegmentBytes: number;
   /** Our kernel's segments may be larger with what we add: they are cut here, and come one by one for that. */
   cutsHere: boolean;
-  /** As `maxSegmentBytes`, by what ICMP errors said of the path: the kernel heeds them, but what is cut here has to. */
-  pathSegmentBytes: number;
+  /** What ICMP errors said of the path, while it holds. */
+  path: PathMtu | undefined;
 
   /** Bodies of both SYNs' CRYPT options, the same bytes at each repetition. */
   synBody: Uint8Array;
@@ -131,6 +132,11 @@ export interface Connection {
   boundToInterface: boolean;
 }
 
+/** Whether super-segments of a bound connection's come, and leave, as the kernel has them. */
+export function comeWhole(c: Connection): boolean {
+  return c.secured!.aggregate && c.superSegmentSize.whole && !c.cutsHere && c.path === undefined;
+}
+
 export function newConnection(
   identity: Pick<Connection, 'key' | 'local' | 'remote' | 'peer' | 'active' | 'decision' | 'openedAt'>,
   phase: Phase,
@@ -150,7 +156,7 @@ export function newConnection(
     rxNext: 1,
     maxSegmentBytes: 65535,
     cutsHere: false,
-    pathSegmentBytes: 65535,
+    path: undefined,
     synBody: new Uint8Array(0),
     synAckBody: new Uint8Array(0),
     mssLocal: 536,

@@ -131,12 +131,14 @@ export function sendEncrypted(
   const { aggregate } = c.secured!;
   const sealed = seal(rw, c, segment);
   const unchanged = sealed.length === 1 && payload.length === payloadLength(p);
-  if (superSegment && unchanged && aggregate && !c.cutsHere) return rw.pass(token, sealed[0]);
+  if (c.path && rw.now >= c.path.untilMs) c.path = undefined;
+  if (superSegment && unchanged && aggregate && !c.cutsHere && !c.path) return rw.pass(token, sealed[0]);
 
   // A MAC of one segment would not survive the cut; `seal` has seen to their size.
   const segments = aggregate ? sealed.flatMap((each) => segmentsOf(each, maxWireBytes(c))) : sealed;
-  // Of a super-segment the kernel would not take less than it was.
-  const last = superSegment ? undefined : segments.pop();
+  // Of a super-segment the kernel would not take less than it was, and nothing that is larger than it believes to fit.
+  const tooLarge = segments.at(-1)!.bytes.length > (c.path?.toldBytes ?? Number.POSITIVE_INFINITY);
+  const last = superSegment || tooLarge ? undefined : segments.pop();
   for (const each of segments) rw.toNetwork(each);
   if (last) rw.pass(token, last);
   else rw.goesOnElsewhere(token);
@@ -144,7 +146,8 @@ export function sendEncrypted(
 
 /** TCP header and data that one segment may have on the wire, as far as is known. */
 export function maxWireBytes(c: Connection): number {
-  return Math.min(c.maxSegmentBytes, c.pathSegmentBytes, TCP_HEADER_BYTES + c.mssRemote);
+  const most = Math.min(c.maxSegmentBytes, TCP_HEADER_BYTES + c.mssRemote);
+  return c.path ? Math.min(most, c.path.takesBytes - (c.template!.version === 4 ? 20 : 40)) : most;
 }
 
 /** Checkpoints before the low 32 bits of an offset could be read two ways. */

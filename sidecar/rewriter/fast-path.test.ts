@@ -7,7 +7,7 @@ import { buildSegment, fieldsOf, segmentsOf } from '../wire/build.ts';
 import { sackOption } from '../wire/options.ts';
 import { ACK, CWR, ECE, FIN, type Packet, PSH, parsePacket, URG } from '../wire/packet.ts';
 import { encode } from './checkpoint.ts';
-import type { Connection } from './connection.ts';
+import { type Connection, comeWhole } from './connection.ts';
 import { HEADROOM_BYTES } from './fast-path.ts';
 import { type End, Script, type ScriptOptions, testPolicy, text } from './testing.ts';
 import type { ConnectionMark, Direction, Offload } from './types.ts';
@@ -143,7 +143,7 @@ function compare(options: ScriptOptions, steps: readonly Step[], preset: Partial
     offload: Offload,
   ): readonly Packet[] => {
     const [general, quick] = pair.map((script) => script[side]) as [End, End];
-    const whole = wantsSuperSegments(connectionOf(general)) !== wrongQueue;
+    const whole = comeWhole(connectionOf(general)) !== wrongQueue;
     const mark = whole ? 'superSegment' : 'tcpcrypt';
     const token = general.give(direction, packets[0], mark, offload);
     const expected = general.fateOf(token, packets[0]);
@@ -193,9 +193,6 @@ function compare(options: ScriptOptions, steps: readonly Step[], preset: Partial
 
 const bytesOf = (packet: Packet | string) =>
   typeof packet === 'string' ? packet : Buffer.from(packet.bytes).toString('hex');
-
-const wantsSuperSegments = (c: Connection): boolean =>
-  c.secured!.aggregate && c.superSegmentSize.whole && !c.cutsHere;
 
 function stateOf(end: End) {
   const c = connectionOf(end);

@@ -30,7 +30,7 @@ import {
   TCP_HEADER_BYTES,
   URG,
 } from '../wire/packet.ts';
-import type { Connection } from './connection.ts';
+import { type Connection, comeWhole } from './connection.ts';
 import { CHECKPOINT_BYTES, MAX_GENERATION_BYTES, maxWireBytes } from './encrypting.ts';
 import { type FlowPlace, Flows, placeFlow } from './flows.ts';
 import { ackToKernel, ackToWire, extend, seqAt, toKernel, toWire } from './offsets.ts';
@@ -131,8 +131,7 @@ export class FastPath {
     if (c === undefined || c.phase !== 'encrypting') return -1;
     const { generations, aggregate } = c.secured!;
     // What came over the other queue than its connection asks for puts that right.
-    if (mark !== (aggregate && c.superSegmentSize.whole && !c.cutsHere ? 'superSegment' : 'tcpcrypt'))
-      return -1;
+    if (mark !== (comeWhole(c) ? 'superSegment' : 'tcpcrypt')) return -1;
     const isAggregate = aggregate && dataAt < end;
     if (isAggregate && ring[tcp + 13] & CWR) return -1;
     // One generation, and both ends know it: there is nothing to note about generations, and `settled` is true.
@@ -164,6 +163,7 @@ export class FastPath {
     if (offload.superSegment && !isAggregate) return -1;
     const most = isAggregate ? mostAggregateBytes(c, tcp - start, offload) : c.maxSegmentBytes;
     if (end - tcp + added > most) return -1;
+    if (c.path !== undefined && end - start + added > c.path.toldBytes) return -1;
 
     const generation = generations.current;
     const txDelta = c.txDelta;

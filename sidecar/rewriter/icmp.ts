@@ -18,6 +18,12 @@ export const overheadOf = (c: Connection): number =>
 /** The least path MTU that Linux believes: below it the rewriter splits by itself. */
 const LEAST_MTU = { 4: 552, 6: 1280 } as const;
 
+/** Whether an ICMP error is from the host that it is for. */
+function isOwn(bytes: Uint8Array, version: 4 | 6): boolean {
+  const [source, destination, end] = version === 4 ? [12, 16, 20] : [8, 24, 40];
+  return Buffer.compare(bytes.subarray(source, destination), bytes.subarray(destination, end)) === 0;
+}
+
 export function receiveIcmp(rw: Rewriter, bytes: Uint8Array, token: number): void {
   const error = parseIcmpError(bytes);
   const c = error && rw.table.get(error.quoted.flowKey);
@@ -43,7 +49,13 @@ export function receiveIcmp(rw: Rewriter, bytes: Uint8Array, token: number): voi
   if (error.mtu === undefined) return rw.passBytes(token, rewriteIcmpError(bytes, error, { seq }));
   const least = LEAST_MTU[error.version];
   const mtu = Math.max(error.mtu - overheadOf(c), 68);
-  c.pathSegmentBytes = Math.max(88, Math.min(c.pathSegmentBytes, error.mtu - headerBytes));
+  const known = rw.paths.get(c.peer, rw.now);
+  if (known && error.mtu <= known.toldBytes && isOwn(bytes, error.version)) {
+    // Our own kernel, about what it was told: what we have added to leaves by other means from now on.
+    c.path = known;
+    return rw.drop(token, 'icmp_own');
+  }
+  c.path = rw.paths.note(c.peer, Math.max(mtu, least), Math.max(error.mtu, headerBytes + 88), rw.now);
   if (mtu < least) {
     c.maxSegmentBytes = Math.max(88, Math.min(c.maxSegmentBytes, error.mtu - headerBytes));
     c.cutsHere = true;

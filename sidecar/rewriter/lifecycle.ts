@@ -88,6 +88,7 @@ function secure(
   c.txAcked = 1 + c.txDelta;
   c.rxNext = 1 + c.rxDelta;
   c.generationSince = rw.now;
+  c.path = rw.paths.get(c.peer, rw.now);
   rw.checkpoint(c);
 }
 

@@ -7,6 +7,7 @@ import { type Suite, suites } from '../crypto/asm.ts';
 import { type KeyExchange, keyExchanges } from '../crypto/key-exchange.ts';
 import type { Algorithms, Means } from '../protocol/handshake.ts';
 import { ExchangeHints, KnownPeers, NegativeList } from '../protocol/negative-list.ts';
+import { PathMtus } from '../protocol/path-mtus.ts';
 import { SessionCache } from '../protocol/session-cache.ts';
 import { buildReply, buildSegment, fieldsOf } from '../wire/build.ts';
 import { checksumsValid } from '../wire/checksum.ts';
@@ -32,7 +33,7 @@ import {
 import { receiveSynAck, sendSyn } from './active-syn.ts';
 import { activeTimeout, receiveInCMode, sendInCMode } from './c-mode.ts';
 import { encode } from './checkpoint.ts';
-import { type Connection, newConnection } from './connection.ts';
+import { type Connection, comeWhole, newConnection } from './connection.ts';
 import { receiveEncrypted, sendEncrypted } from './encrypting.ts';
 import { FastPath } from './fast-path.ts';
 import { OVERHEAD_BYTES, receiveIcmp } from './icmp.ts';
@@ -92,6 +93,7 @@ export class Rewriter implements RewriterMachine {
   readonly negative = new NegativeList();
   readonly known = new KnownPeers();
   readonly hints = new ExchangeHints();
+  readonly paths = new PathMtus();
   readonly table = new Map<string, Connection>();
   readonly syns = new Map<string, SynRecord>();
   policy: Policy;
@@ -290,8 +292,7 @@ export class Rewriter implements RewriterMachine {
     if (token !== this.queued.token || !this.isMarked) return undefined;
     const c = this.table.get(key);
     if (c?.phase !== 'encrypting') return undefined;
-    const whole = c.secured!.aggregate && c.superSegmentSize.whole && !c.cutsHere;
-    const wanted = whole ? 'superSegment' : 'tcpcrypt';
+    const wanted = comeWhole(c) ? 'superSegment' : 'tcpcrypt';
     return mark === wanted ? undefined : wanted;
   }
 
@@ -312,7 +313,7 @@ export class Rewriter implements RewriterMachine {
 
   /** What the packet says goes on in another one. */
   goesOnElsewhere(token: number): void {
-    this.options.output.verdict(token, { kind: 'drop' });
+    this.options.output.verdict(token, { kind: 'drop', elsewhere: true });
   }
 
   toNetwork(packet: Packet | undefined): void {

@@ -460,6 +460,66 @@ describe('a super-segment that the rewriter has to cut', () => {
   });
 });
 
+describe('a path with a smaller MTU', () => {
+  const tooBig = (quoted: Packet, mtu: number, router = '10.9.9.9') =>
+    makeIcmpError({ router, type: 3, code: 4, quoted, quotedBytes: 28, mtu });
+  const give = (script: Script, error: Uint8Array) => {
+    script.client.rewriter.handle('in', error, 500, 'tcpcrypt', script.client.now);
+    return script.client.verdicts.get(500)!;
+  };
+  const OWN = '10.0.0.1';
+  const TOLD = 1400 - 28;
+  /** The client's kernel has been told, and sends segments of what it believes to fit. */
+  const narrow = (options?: ScriptOptions) => {
+    const { script } = encrypted(options);
+    const wire = sent(script, { offset: 1, ack: 1, data: bytes(1400) });
+    const verdict = give(script, tooBig(wire, 1400));
+    assert.ok(verdict.kind === 'accept' && verdict.bytes);
+    return { script, wire };
+  };
+  const full = TOLD - 52;
+
+  it('what is larger than the kernel was told leaves past its check; what is not, as its own', () => {
+    const { script } = narrow();
+    const large = script.c({ offset: 1, ack: 1, data: bytes(full) });
+    assert.equal(script.client.fate('out', large), 'drop');
+    const own = script.client.sent('network');
+    assert.deepEqual(
+      own.map((p) => p.bytes.length),
+      [20 + 20 + 36 + full],
+    );
+    assert.deepEqual(payloadOf(receive(script, own)[0]!), bytes(full));
+    const small = script.client.through(
+      'out',
+      script.c({ offset: 1 + full, ack: 1, data: bytes(TOLD - 76) }),
+    );
+    assert.equal(small.bytes.length, TOLD);
+  });
+
+  it('the kernel’s own complaint about what it was told lowers nothing further', () => {
+    const { script, wire } = narrow();
+    assert.deepEqual(give(script, tooBig(wire, TOLD, OWN)), { kind: 'drop' });
+    assert.equal(connectionOf(script.client).path!.toldBytes, TOLD);
+    assert.equal(give(script, tooBig(wire, TOLD)).kind, 'accept', 'a router’s does');
+    assert.equal(connectionOf(script.client).path!.toldBytes, TOLD - 28);
+  });
+
+  it('holds for the next connection to the same peer, and for as long as the kernel keeps it', () => {
+    const policy = testPolicy({}, { sessionCache: { enabled: false, maxEntries: 0, lifetimeMs: 0 } });
+    const { script } = narrow({ client: { policy }, server: { policy } });
+    script.encrypt(2);
+    const [, second] = [...script.client.rewriter.table.values()];
+    assert.equal(second!.path!.takesBytes, 1400);
+    const mark = (fields: Parameters<Script['c']>[0]) =>
+      script.client.markOf(script.client.give('out', script.c({ ack: 1, data: 'x', ...fields })));
+    assert.equal(mark({ offset: 1, port: 2 }), undefined, 'the kernel refuses what it would be cut to');
+    script.client.now += 611_000;
+    const large = script.c({ offset: 1401, ack: 1, data: bytes(full) });
+    assert.ok(typeof script.client.fate('out', large) === 'object');
+    assert.equal(mark({ offset: 1401 + full }), 'superSegment');
+  });
+});
+
 describe('which queue', () => {
   const markOf = (script: Script, fields: Parameters<Script['c']>[0], mark: ConnectionMark) =>
     script.client.markOf(script.client.give('out', script.c(fields), mark, GSO));

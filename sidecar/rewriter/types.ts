@@ -38,7 +38,8 @@ export type Verdict =
       readonly mark?: ConnectionMark;
       readonly afresh?: boolean;
     }
-  | { readonly kind: 'drop' };
+  /** `elsewhere`: its data leave in packets of the rewriter's own. */
+  | { readonly kind: 'drop'; readonly elsewhere?: boolean };
 
 /** Where the rewriter's actions go. `token` names a queued packet; it is answered exactly once. */
 export interface Output {

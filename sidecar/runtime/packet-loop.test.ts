@@ -473,6 +473,23 @@ test('payload of encrypted connections is counted as the application sees it', (
   assert.equal(count('tcpcrypt_payload_bytes_total', { direction: 'in' }), 30);
 });
 
+test('payload that leaves in other packets is counted, once; what waits for more comes with that', () => {
+  const { loop, data, count } = setUp((output, _direction, _bytes, token) =>
+    output.verdict(token, { kind: 'drop', elsewhere: true }),
+  );
+  data.waiting.push(
+    { id: 1, bytes: segment(ACK, 20) },
+    { id: 2, bytes: segment(ACK, 50), hook: hooks.prerouting },
+  );
+  loop.turn(0);
+  assert.equal(count('tcpcrypt_payload_bytes_total', { direction: 'out' }), 20);
+  assert.equal(count('tcpcrypt_payload_bytes_total', { direction: 'in' }), 0);
+  assert.deepEqual(
+    data.given.map(([, verdict]) => verdict),
+    [verdicts.drop, verdicts.drop],
+  );
+});
+
 test('own packets: to link-local peers by the interface they were last seen on', () => {
   const linkLocal = (peerAt: number): Uint8Array => {
     const bytes = new Uint8Array(60);

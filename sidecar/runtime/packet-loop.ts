@@ -243,12 +243,18 @@ export class PacketLoop {
     else this.#held.delete(token);
     try {
       if (verdict.kind === 'accept') this.#accept(queued, verdict);
-      else this.#answer(queued, verdicts.drop, {});
+      else this.#drop(queued, verdict.elsewhere ?? false);
     } catch (error) {
       // A packet that does not fit a verdict, say.
       this.#report(queued.kind, error);
       this.#answer(queued, verdicts.drop, {});
     }
+  }
+
+  #drop(queued: Queued, elsewhere: boolean): void {
+    if (elsewhere && queued.encrypted && queued.direction === 'out')
+      this.#options.counters.add(this.#slots.payload.out, queued.payloadBytes);
+    this.#answer(queued, verdicts.drop, {});
   }
 
   #accept(queued: Queued, { bytes, mark, afresh }: Verdict & { kind: 'accept' }): void {

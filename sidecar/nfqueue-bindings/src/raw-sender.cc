@@ -12,6 +12,8 @@ namespace {
 
 constexpr size_t kIpv4HeaderBytes = 20;
 constexpr size_t kIpv6HeaderBytes = 40;
+// What the kernel believes of a path's MTU does not count: the rewriter told it less than there is.
+constexpr char kMtu[] = "cannot set the MTU discovery of a raw socket";
 #ifndef IPV6_HDRINCL
 #define IPV6_HDRINCL 36
 #endif
@@ -42,11 +44,13 @@ RawSender::RawSender(uint32_t mark, const std::string& netns) {
   ipv4_ = socketIn(netns, AF_INET, SOCK_RAW, IPPROTO_RAW, error);
   if (error != 0) throw systemFailure("cannot open a raw socket", error);
   prepare(ipv4_.get(), mark);
+  setOption(ipv4_.get(), IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE, kMtu);
 
   ipv6_ = socketIn(netns, AF_INET6, SOCK_RAW, IPPROTO_RAW, ipv6Error_);
   if (ipv6Error_ == EAFNOSUPPORT || ipv6Error_ == EPROTONOSUPPORT) return;
   if (ipv6Error_ != 0) throw systemFailure("cannot open a raw IPv6 socket", ipv6Error_);
   prepare(ipv6_.get(), mark);
+  setOption(ipv6_.get(), IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE, kMtu);
   // IPPROTO_RAW takes whole packets by itself; kernels before 4.15 do not know the option.
   const int on = 1;
   setsockopt(ipv6_.get(), IPPROTO_IPV6, IPV6_HDRINCL, &on, sizeof on);
