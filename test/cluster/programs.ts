@@ -135,6 +135,9 @@ export async function moduleFile(name: ProgramName, path: string): Promise<strin
 
 export const hasGo = (): boolean => spawnSync('go', ['version']).status === 0;
 
+/** Whether `scripts/setup cluster` was here: Go to build with, and etcd for the API server. */
+export const isSetUp = (): boolean => hasGo() && existsSync('/usr/bin/etcd');
+
 /** Runs `go` in a folder, at low priority: a build takes minutes, and others may share the machine. */
 async function runGo(folder: string, args: readonly string[]): Promise<string> {
   const { command, env } = await goCommand();

@@ -12,11 +12,11 @@ import { ownRules, save, VARIANTS } from '../../netfilter/iptables.ts';
 import { DEFAULT_INJECT_MARK, DEFAULT_MASK } from '../../netfilter/marks.ts';
 import { verify } from '../../netfilter/namespace.ts';
 import { parseArguments } from '../../sidecar/runtime/arguments.ts';
-import { buildPrograms, hasGo } from '../cluster/programs.ts';
+import { buildPrograms, isSetUp } from '../cluster/programs.ts';
 import { CniNode, injected, uninjected } from './support/cni-node.ts';
 import { type Host, requireRoot } from './support/namespaces.ts';
 
-const skip = hasGo() ? false : 'needs Go: it builds cnitool and the reference plugins';
+const skip = isSetUp() ? false : 'needs scripts/setup cluster: Go, and etcd for the API server';
 
 before(async () => {
   if (skip) return;

@@ -5,13 +5,13 @@ import { join } from 'node:path';
 import { before, test } from 'node:test';
 import { build } from '../../cni/executable/testing.ts';
 import { ownRules, save } from '../../netfilter/iptables.ts';
-import { hasGo } from '../cluster/programs.ts';
+import { isSetUp } from '../cluster/programs.ts';
 import { AgentNode, DAEMONSET, NODE, RELEASE, type TestPod } from './support/agent-node.ts';
 import { parseMetrics } from './support/metrics.ts';
 import { requireRoot } from './support/namespaces.ts';
 import { eventually } from './support/processes.ts';
 
-const skip = hasGo() ? false : 'needs Go: it builds kube-apiserver';
+const skip = isSetUp() ? false : 'needs scripts/setup cluster: Go, and etcd for the API server';
 
 before(() => {
   if (!skip) build();
