@@ -1,29 +1,18 @@
 /**
  * The operator, started by bin/tcpcrypt-operator. Pure parts: `injection/` (what becomes of a pod), `webhook/review.ts`,
  * `certificates/pair.ts`, `config.ts`. The rest speaks to the API server. This folder may import `policy/`, `kubernetes/`,
- * `observability/` and `errors/`; nothing of `sidecar/` or `cni/`. Invariant: whatever fails here, pods are made and their
+ * `observability/`, `command-line/` and `errors/`; nothing of `sidecar/` or `cni/`. Invariant: whatever fails here, pods are made and their
  * TCP flows; what is lost is encryption, and that is reported.
  */
 
-import { TcpcryptError } from '../errors/catalogue.ts';
+import { exitStatus } from '../command-line/exit.ts';
 import { createLogger } from '../observability/log.ts';
 import manifest from '../package.json' with { type: 'json' };
 import { type Invocation, parseCommand } from './commands.ts';
 
-process.exitCode = await main(process.argv.slice(2));
-
-async function main(args: readonly string[]): Promise<number> {
-  try {
-    await perform(parseCommand(args, process.env));
-    return 0;
-  } catch (error) {
-    const known = error instanceof TcpcryptError;
-    const code = known ? error.code : 'ERR_TCPCRYPT_INTERNAL';
-    const message = known ? error.message : String((error as Error).stack ?? error);
-    process.stderr.write(`tcpcrypt-operator: ${code}: ${message}\n`);
-    return code === 'ERR_TCPCRYPT_USAGE' ? 2 : 1;
-  }
-}
+process.exitCode = await exitStatus('tcpcrypt-operator', () =>
+  perform(parseCommand(process.argv.slice(2), process.env)),
+);
 
 async function perform(invocation: Invocation): Promise<void> {
   switch (invocation.kind) {

@@ -1,6 +1,5 @@
 /** The operator's command line: what it knows, in one table from which arguments are read and help is written. */
-import { parseArgs } from 'node:util';
-import { TcpcryptError } from '../errors/catalogue.ts';
+import { commonOptions, integer, oneOf, parse, required, usage } from '../command-line/arguments.ts';
 import { API_DIR, API_SOCKET_FILE } from '../kubernetes/names.ts';
 import { type LogLevel, logLevels } from '../observability/log.ts';
 
@@ -34,9 +33,7 @@ const options = {
   port: { type: 'string', default: DEFAULT_PORT },
   'api-socket': { type: 'string', default: `${API_DIR}/${API_SOCKET_FILE}` },
   wait: { type: 'string', default: '120' },
-  'log-level': { type: 'string', default: 'info' },
-  help: { type: 'boolean' },
-  version: { type: 'boolean' },
+  ...commonOptions,
 } as const;
 
 const HELP = `tcpcrypt-operator: puts the tcpcrypt sidecar into pods and hands out policy.
@@ -56,7 +53,7 @@ self-test-server      answers connections; self-test connects to it, from anothe
   --port PORT         default ${DEFAULT_PORT}
   --api-socket PATH   where the pod's sidecar answers (default ${options['api-socket'].default})
 
-  --log-level LEVEL   ${logLevels.join(', ')} (default info)
+  --log-level LEVEL   ${commonOptions['log-level'].help} (default info)
   --help, --version
 
 Exit status: 0 success, 1 failure, 2 wrong usage.
@@ -64,7 +61,7 @@ Exit status: 0 success, 1 failure, 2 wrong usage.
 
 /** Throws ERR_TCPCRYPT_USAGE. */
 export function parseCommand(args: readonly string[], environment: NodeJS.ProcessEnv): Invocation {
-  const { values, positionals } = parse(args);
+  const { values, positionals } = parse(args, options);
   if (values.help) return { kind: 'print', text: HELP };
   if (values.version) return { kind: 'version' };
   const [name, ...rest] = positionals;
@@ -74,7 +71,7 @@ export function parseCommand(args: readonly string[], environment: NodeJS.Proces
     case 'run':
       return {
         kind: 'run',
-        logLevel: oneOf(values['log-level'], logLevels),
+        logLevel: oneOf('log-level', values['log-level'], logLevels),
         config: values.config,
         namespace: required('namespace', values.namespace ?? environment['POD_NAMESPACE']),
         identity: required('identity', values.identity ?? environment['POD_NAME'] ?? environment['HOSTNAME']),
@@ -86,7 +83,7 @@ export function parseCommand(args: readonly string[], environment: NodeJS.Proces
       return {
         kind: name,
         host: rest[0]!,
-        waitMs: number('wait', values.wait, 3600) * 1000,
+        waitMs: integer('wait', values.wait, 1, 3600) * 1000,
         ...place(values),
       };
     default:
@@ -94,36 +91,6 @@ export function parseCommand(args: readonly string[], environment: NodeJS.Proces
   }
 }
 
-function parse(args: readonly string[]) {
-  try {
-    return parseArgs({ args: [...args], options, allowPositionals: true });
-  } catch (error) {
-    throw usage((error as Error).message);
-  }
-}
-
 function place(values: { port: string; 'api-socket': string }): SelfTestPlace {
-  return { port: number('port', values.port, 65_535), apiSocket: values['api-socket'] };
-}
-
-function required(name: string, value: string | undefined): string {
-  if (!value) throw usage(`--${name} is missing`);
-  return value;
-}
-
-function number(name: string, text: string, max: number): number {
-  if (!/^\d{1,6}$/.test(text) || Number(text) < 1 || Number(text) > max) {
-    throw usage(`--${name} ${text} is not a number from 1 to ${max}`);
-  }
-  return Number(text);
-}
-
-function oneOf<T extends string>(value: string, known: readonly T[]): T {
-  const found = known.find((each) => each === value);
-  if (found === undefined) throw usage(`${value} is not one of ${known.join(', ')}`);
-  return found;
-}
-
-function usage(message: string): TcpcryptError {
-  return new TcpcryptError('ERR_TCPCRYPT_USAGE', `${message}; see tcpcrypt-operator --help`);
+  return { port: integer('port', values.port, 1, 65_535), apiSocket: values['api-socket'] };
 }

@@ -1,6 +1,14 @@
 /** The agent's command line: what it knows, in one table from which arguments are read and help is written. */
-import { parseArgs } from 'node:util';
-import { TcpcryptError } from '../../errors/catalogue.ts';
+import {
+  commonOptions,
+  durationMs,
+  type OptionTable,
+  oneOf,
+  optionRows,
+  parse,
+  required,
+  usage,
+} from '../../command-line/arguments.ts';
 import { VARIANTS, type Variant } from '../../netfilter/iptables.ts';
 import { type LogLevel, logLevels } from '../../observability/log.ts';
 import { type ListenAddress, parseListenAddress } from '../../observability/metrics-server.ts';
@@ -29,14 +37,6 @@ export type Invocation =
   | { readonly kind: 'print'; readonly text: string }
   | { readonly kind: 'version' }
   | { readonly kind: 'run'; readonly logLevel: LogLevel; readonly options: RunOptions };
-
-interface Option {
-  readonly type: 'string' | 'boolean';
-  readonly value?: string;
-  readonly default?: string;
-  readonly multiple?: true;
-  readonly help: string;
-}
 
 export const options = {
   'node-name': { type: 'string', value: 'NAME', help: 'this node (default $NODE_NAME)' },
@@ -114,19 +114,12 @@ export const options = {
     default: '10',
     help: 'how often the sidecars are asked what they counted',
   },
-  'log-level': {
-    type: 'string',
-    value: 'LEVEL',
-    default: 'info',
-    help: `${logLevels.join(', ')}; JSON lines on standard error, pretty on a terminal`,
-  },
-  help: { type: 'boolean', help: 'says this' },
-  version: { type: 'boolean', help: 'prints the version' },
-} as const satisfies Record<string, Option>;
+  ...commonOptions,
+} as const satisfies OptionTable;
 
 /** Throws ERR_TCPCRYPT_USAGE. */
 export function parseCommand(args: readonly string[], environment: NodeJS.ProcessEnv): Invocation {
-  const { values, positionals } = parse(args);
+  const { values, positionals } = parse(args, options);
   if (values.help) return { kind: 'print', text: help() };
   if (values.version) return { kind: 'version' };
   if (positionals.join(' ') !== 'run') throw usage('the one command is run');
@@ -149,55 +142,27 @@ export function parseCommand(args: readonly string[], environment: NodeJS.Proces
       executable: values.executable,
       variant: values.iptables === 'auto' ? undefined : oneOf('iptables', values.iptables, VARIANTS),
       metricsListen: parseListenAddress(values['metrics-listen']),
-      keepMs: seconds('keep-interval', values['keep-interval']),
-      collectMs: seconds('collect-interval', values['collect-interval']),
+      keepMs: intervalMs('keep-interval', values['keep-interval']),
+      collectMs: intervalMs('collect-interval', values['collect-interval']),
     },
   };
 }
 
-function parse(args: readonly string[]) {
-  try {
-    return parseArgs({ args: [...args], options, allowPositionals: true });
-  } catch (error) {
-    throw usage((error as Error).message);
-  }
-}
-
 function help(): string {
-  const rows = Object.entries<Option>(options).map(([name, option]) => {
-    const left = `  --${name}${option.value === undefined ? '' : ` ${option.value}`}`;
-    const otherwise = option.default ? ` (default ${option.default})` : '';
-    return `${left.padEnd(30)}${option.help}${otherwise}\n`;
-  });
   return `tcpcrypt-node-agent: installs the CNI plugin on a node, keeps the rules of its pods, speaks with their sidecars.
 
 Usage: tcpcrypt-node-agent run [options]
 
 Options:
-${rows.join('')}
+${optionRows(options)}
 SIGTERM ends it; everything stays as it is, unless its DaemonSet is gone. Exit status: 0 success, 1 failure,
 2 wrong usage.
 `;
 }
 
-function seconds(name: string, value: string): number {
-  if (!/^\d{1,6}(\.\d{1,3})?$/.test(value) || Number(value) === 0) {
-    throw usage(`--${name} ${value} is not a number of seconds`);
-  }
-  return Number(value) * 1000;
-}
-
-function oneOf<T extends string>(name: string, value: string, known: readonly T[]): T {
-  const found = known.find((each) => each === value);
-  if (found === undefined) throw usage(`--${name} ${value} is not one of ${known.join(', ')}`);
-  return found;
-}
-
-function required(name: string, value: string | undefined): string {
-  if (!value) throw usage(`--${name} is missing`);
-  return value;
-}
-
-function usage(message: string): TcpcryptError {
-  return new TcpcryptError('ERR_TCPCRYPT_USAGE', `${message}; see tcpcrypt-node-agent --help`);
+/** Not 0. */
+function intervalMs(name: string, value: string): number {
+  const milliseconds = durationMs(name, value);
+  if (milliseconds === 0) throw usage(`--${name} is 0`);
+  return milliseconds;
 }

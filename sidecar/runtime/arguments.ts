@@ -1,6 +1,5 @@
 /** The command line, parsed and checked: what comes out of here can be used as it is. */
-import { type ParseArgsOptionsConfig, parseArgs } from 'node:util';
-import { TcpcryptError } from '../../errors/catalogue.ts';
+import { durationMs, integer, oneOf, parse, usage } from '../../command-line/arguments.ts';
 import { markLayout } from '../../netfilter/marks.ts';
 import type { PortRange, RuleOptions } from '../../netfilter/rules.ts';
 import { type LogLevel, logLevels } from '../../observability/log.ts';
@@ -60,17 +59,19 @@ export function parseArguments(args: readonly string[]): Invocation {
   if (name === '' || (name === 'rules' && args.includes('--help'))) {
     if (args.includes('--help')) return { kind: 'print', text: generalHelp() };
     if (args.includes('--version')) return { kind: 'version' };
-    throw usage('no command; see tcpcrypt --help');
+    throw usage('no command');
   }
-  if (name === 'rules') throw usage('rules takes install, verify or remove; see tcpcrypt --help');
-  if (!(name in commands)) throw usage(`there is no command ${name}; see tcpcrypt --help`);
+  if (name === 'rules') throw usage('rules takes install, verify or remove');
+  if (!(name in commands)) throw usage(`there is no command ${name}`);
   const command: Command = commands[name as CommandName];
-  const { values, positionals } = parse(command, args.slice(name.split(' ').length));
+  const parsed = parse(args.slice(name.split(' ').length), command.options);
+  const { positionals } = parsed;
+  const values = parsed.values as Values;
   if (values['help'] === true) return { kind: 'print', text: helpFor(command) };
   if (values['version'] === true) return { kind: 'version' };
   if (positionals.length !== command.positionals.length) {
     const expected = command.positionals.length === 0 ? 'no arguments' : command.positionals.join(' and ');
-    throw usage(`${name} takes ${expected}; see tcpcrypt ${name} --help`);
+    throw usage(`${name} takes ${expected}`);
   }
   return invocation(name as CommandName, values, positionals);
 }
@@ -102,21 +103,6 @@ function invocation(name: CommandName, values: Values, positionals: readonly str
   }
 }
 
-function parse(command: Command, args: readonly string[]): { values: Values; positionals: string[] } {
-  const options: ParseArgsOptionsConfig = Object.fromEntries(
-    Object.entries(command.options).map(([name, { type, multiple, default: otherwise }]) => [
-      name,
-      { type, ...(multiple && { multiple }), ...(otherwise !== undefined && { default: otherwise }) },
-    ]),
-  );
-  try {
-    const { values, positionals } = parseArgs({ args: [...args], options, allowPositionals: true });
-    return { values: values as Values, positionals };
-  } catch (error) {
-    throw usage(`${(error as Error).message}; see tcpcrypt ${command.name} --help`);
-  }
-}
-
 function runOptions(values: Values): RunOptions {
   const rules = ruleOptions(values);
   parseBlocks([...list(values, 'cluster-cidr'), ...list(values, 'node-cidr')]);
@@ -130,12 +116,12 @@ function runOptions(values: Values): RunOptions {
     metricsListen: parseListenAddress(text(values, 'metrics-listen')),
     installRules: values['install-rules'] === true,
     ensureRules: values['ensure-rules'] === true,
-    graceMs: seconds(values, 'grace') * 1000,
+    graceMs: durationMs('grace', text(values, 'grace')),
     clusterCidrs: list(values, 'cluster-cidr'),
     nodeCidrs: list(values, 'node-cidr'),
     encoding: oneOf('encoding', text(values, 'encoding'), ['experimental', 'legacy']),
     rules,
-    reconcileMs: Math.max(10, seconds(values, 'reconcile-interval') * 1000),
+    reconcileMs: Math.max(10, durationMs('reconcile-interval', text(values, 'reconcile-interval'))),
   };
 }
 
@@ -171,25 +157,6 @@ function portRange(value: string): PortRange {
   return { port, endPort };
 }
 
-function seconds(values: Values, name: string): number {
-  const value = text(values, name);
-  if (!/^\d{1,6}(\.\d{1,3})?$/.test(value)) throw usage(`--${name} ${value} is not a number of seconds`);
-  return Number(value);
-}
-
-function integer(name: string, value: string, min: number, max: number): number {
-  const number = /^(\d+|0x[0-9a-fA-F]+)$/.test(value) ? Number(value) : Number.NaN;
-  if (!(number >= min && number <= max))
-    throw usage(`--${name} ${value} is not a number from ${min} to ${max}`);
-  return number;
-}
-
-function oneOf<T extends string>(name: string, value: string, known: readonly T[]): T {
-  const found = known.find((each) => each === value);
-  if (found === undefined) throw usage(`--${name} ${value} is not one of ${known.join(', ')}`);
-  return found;
-}
-
 function text(values: Values, name: string): string {
   return values[name] as string;
 }
@@ -206,8 +173,4 @@ function unlessNone(value: string): string | undefined {
 
 function list(values: Values, name: string): readonly string[] {
   return (values[name] as readonly string[] | undefined) ?? [];
-}
-
-function usage(message: string): TcpcryptError {
-  return new TcpcryptError('ERR_TCPCRYPT_USAGE', message);
 }

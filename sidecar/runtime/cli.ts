@@ -1,10 +1,10 @@
 /**
  * The data plane's command, started by bin/tcpcrypt. This folder puts the process together: configuration, threads,
  * metrics, the local API, checkpoint, shutdown. It may import every layer of `sidecar/` below it, `policy/`,
- * `netfilter/` and `errors/`. Invariant: the packet thread never waits for anything of the main thread's.
+ * `netfilter/`, `command-line/` and `errors/`. Invariant: the packet thread never waits for anything of the main thread's.
  */
 import { setTimeout } from 'node:timers/promises';
-import { TcpcryptError } from '../../errors/catalogue.ts';
+import { exitStatus } from '../../command-line/exit.ts';
 import { createLogger, type LogLevel } from '../../observability/log.ts';
 import type { ApiConnection } from './api.ts';
 import { apiGet } from './api-client.ts';
@@ -16,22 +16,7 @@ const WATCH_MS = 1000;
 /** ANSI: cursor home, erase from there. */
 const CLEAR = '\x1b[H\x1b[J';
 
-// Whoever reads the output may stop to: a pager that ends is no failure, and no reason for `run` to end.
-process.stdout.on('error', () => {});
-process.exitCode = await main(process.argv.slice(2));
-
-async function main(args: readonly string[]): Promise<number> {
-  try {
-    await perform(parseArguments(args));
-    return 0;
-  } catch (error) {
-    const known = error instanceof TcpcryptError;
-    const code = known ? error.code : 'ERR_TCPCRYPT_INTERNAL';
-    const message = known ? error.message : String((error as Error).stack ?? error);
-    process.stderr.write(`tcpcrypt: ${code}: ${message}\n`);
-    return code === 'ERR_TCPCRYPT_USAGE' ? 2 : 1;
-  }
-}
+process.exitCode = await exitStatus('tcpcrypt', () => perform(parseArguments(process.argv.slice(2))));
 
 async function perform(invocation: Invocation): Promise<void> {
   switch (invocation.kind) {

@@ -2,42 +2,20 @@
  * What the command line knows: each command, its arguments and options, in one table from which arguments are
  * read, `--help` is written, and which `docs/commands.md` mirrors (a test keeps the two alike).
  */
+import { commonOptions, type OptionTable, optionRows, table } from '../../command-line/arguments.ts';
 import { DEFAULT_INJECT_MARK, DEFAULT_MASK, hexMark } from '../../netfilter/marks.ts';
-import { logLevels } from '../../observability/log.ts';
-
-export interface OptionDeclaration {
-  readonly type: 'string' | 'boolean';
-  /** What stands for the value in the help. */
-  readonly value?: string;
-  readonly default?: string;
-  readonly multiple?: true;
-  /** For tests; not in the help. */
-  readonly hidden?: true;
-  readonly help: string;
-}
 
 export interface Command {
   readonly name: string;
   readonly summary: string;
   readonly positionals: readonly string[];
-  readonly options: Readonly<Record<string, OptionDeclaration>>;
+  readonly options: OptionTable;
   /** More for the help, a paragraph each. */
   readonly notes?: readonly string[];
 }
 
 export const DEFAULT_API_SOCKET = '/run/tcpcrypt/api.sock';
 const DEFAULT_FIRST_QUEUE = '5440';
-
-const common = {
-  'log-level': {
-    type: 'string',
-    value: 'LEVEL',
-    default: 'info',
-    help: `${logLevels.join(', ')}; JSON lines on standard error, pretty on a terminal`,
-  },
-  help: { type: 'boolean', help: 'says this' },
-  version: { type: 'boolean', help: 'prints the version' },
-} as const satisfies Record<string, OptionDeclaration>;
 
 const client = {
   'api-socket': {
@@ -46,7 +24,7 @@ const client = {
     default: DEFAULT_API_SOCKET,
     help: 'where the running `tcpcrypt run` answers',
   },
-} as const satisfies Record<string, OptionDeclaration>;
+} as const satisfies OptionTable;
 
 /** What the rules and the process that serves them must agree on. */
 const rules = {
@@ -94,7 +72,7 @@ const rules = {
     type: 'boolean',
     help: 'the rules are older than any socket here: a packet of an unknown connection is the rewriter’s to judge',
   },
-} as const satisfies Record<string, OptionDeclaration>;
+} as const satisfies OptionTable;
 
 export const commands = {
   run: {
@@ -169,7 +147,7 @@ export const commands = {
         hidden: true,
         help: "how often the table is compared with the kernel's sockets",
       },
-      ...common,
+      ...commonOptions,
     },
     notes: [
       'Prints `ready` on standard output when packets are handled. SIGHUP reads policy and keys again; SIGTERM and SIGINT stop, a second one at once.',
@@ -180,21 +158,21 @@ export const commands = {
     name: 'rules install',
     summary: 'Puts the packet-filter rules into this network namespace',
     positionals: [],
-    options: { ...rules, ...common },
+    options: { ...rules, ...commonOptions },
     notes: ['Nothing changes if they are there already.'],
   },
   'rules verify': {
     name: 'rules verify',
     summary: 'Says how the packet-filter rules differ from what `rules install` would put in',
     positionals: [],
-    options: { ...rules, ...common },
+    options: { ...rules, ...commonOptions },
     notes: ['Exits with 1 if they differ.'],
   },
   'rules remove': {
     name: 'rules remove',
     summary: 'Takes the packet-filter rules out',
     positionals: [],
-    options: { ...common },
+    options: { ...commonOptions },
   },
   connections: {
     name: 'connections',
@@ -204,21 +182,21 @@ export const commands = {
       json: { type: 'boolean', help: 'as JSON' },
       watch: { type: 'boolean', help: 'again each second, until it is interrupted' },
       ...client,
-      ...common,
+      ...commonOptions,
     },
   },
   'session-id': {
     name: 'session-id',
     summary: 'Prints the session ID of a connection, in hex',
     positionals: ['LOCAL', 'REMOTE'],
-    options: { ...client, ...common },
+    options: { ...client, ...commonOptions },
     notes: ['LOCAL and REMOTE are address:port, with IPv6 addresses in brackets.'],
   },
   metrics: {
     name: 'metrics',
     summary: 'Prints the metrics',
     positionals: [],
-    options: { ...client, ...common },
+    options: { ...client, ...commonOptions },
   },
 } as const satisfies Record<string, Command>;
 
@@ -231,20 +209,14 @@ export const environment = {
 
 export function helpFor(command: Command): string {
   const usage = ['tcpcrypt', command.name, '[options]', ...command.positionals].join(' ');
-  const shown = Object.entries(command.options).filter(([, option]) => option.hidden === undefined);
-  const rows = shown.map(([name, option]) => [
-    `  --${name}${option.value === undefined ? '' : ` ${option.value}`}`,
-    `${option.help}${option.default === undefined ? '' : ` (default ${option.default})`}`,
-  ]);
   const notes = (command.notes ?? []).map((note) => `\n${note}\n`);
-  return `${command.summary}.\n\nUsage: ${usage}\n\nOptions:\n${table(rows)}${notes.join('')}`;
+  return `${command.summary}.\n\nUsage: ${usage}\n\nOptions:\n${optionRows(command.options)}${notes.join('')}`;
 }
 
 export function generalHelp(): string {
-  const rows = Object.values<Command>(commands).map(({ name, positionals, summary }) => [
-    `  ${[name, ...positionals].join(' ')}`,
-    summary,
-  ]);
+  const rows = Object.values<Command>(commands).map(
+    ({ name, positionals, summary }) => [`  ${[name, ...positionals].join(' ')}`, summary] as const,
+  );
   return `tcpcrypt: encrypts TCP connections, with no change to applications.
 
 Usage: tcpcrypt COMMAND [options]
@@ -253,9 +225,4 @@ Commands:
 ${table(rows)}
 tcpcrypt COMMAND --help says more. Exit status: 0 success, 1 failure, 2 wrong usage.
 `;
-}
-
-function table(rows: readonly (readonly string[])[]): string {
-  const width = Math.max(...rows.map(([left]) => left!.length)) + 2;
-  return rows.map(([left, right]) => `${left!.padEnd(width)}${right}\n`).join('');
 }
