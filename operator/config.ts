@@ -5,12 +5,11 @@
 import { readFileSync } from 'node:fs';
 import { TcpcryptError } from '../errors/catalogue.ts';
 import { checkPolicy } from '../policy/document.ts';
-import { parseDurationMs } from '../policy/quantity.ts';
+import { parseDurationMs, parseQuantity } from '../policy/quantity.ts';
 import { parseText } from '../policy/text.ts';
 import { show, Validator } from '../policy/validate.ts';
 import type { DecisionSettings } from './injection/decision.ts';
 import type { InjectionSettings } from './injection/mutation.ts';
-import { parseQuantity } from './injection/resources.ts';
 
 export interface Config {
   readonly webhook: {

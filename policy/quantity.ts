@@ -4,6 +4,9 @@
  */
 
 const scales: Readonly<Record<string, number>> = {
+  n: 1e-9,
+  u: 1e-6,
+  m: 1e-3,
   '': 1,
   k: 1e3,
   M: 1e6,
@@ -19,16 +22,23 @@ const scales: Readonly<Record<string, number>> = {
   Ei: 2 ** 60,
 };
 
-/** Bytes, rounded up to a whole one as Kubernetes does. No sign, and none of the fractions n, u, m. */
-export function parseBytes(value: unknown): number | undefined {
-  if (typeof value === 'number') return Number.isFinite(value) && value >= 0 ? Math.ceil(value) : undefined;
+/** A quantity that is not negative, to compare with others. */
+export function parseQuantity(value: unknown): number | undefined {
+  if (typeof value === 'number') return Number.isFinite(value) && value >= 0 ? value : undefined;
   if (typeof value !== 'string') return undefined;
-  const match = /^(\d+(?:\.\d*)?|\.\d+)(?:[eE]\+?(\d{1,2})|([KMGTPE]i|[kMGTPE])?)$/.exec(value);
+  const match = /^(\d+(?:\.\d*)?|\.\d+)(?:[eE]([+-]?\d{1,2})|([KMGTPE]i|[numkMGTPE])?)$/.exec(value);
   if (match === null) return undefined;
   const [, number, exponent, suffix] = match;
   const scale = exponent === undefined ? scales[suffix ?? ''] : 10 ** Number(exponent);
   // 15 digits: 2.007k is 2007 bytes, not 2008, though 2.007 * 1000 is a little more in binary.
-  return Math.ceil(Number((Number(number) * scale).toPrecision(15)));
+  return Number((Number(number) * scale).toPrecision(15));
+}
+
+/** Bytes, rounded up to a whole one as Kubernetes does. None of the scales below 1: `1m` is meant to be `1M`. */
+export function parseBytes(value: unknown): number | undefined {
+  if (/[num-]/.test(String(value))) return undefined;
+  const quantity = parseQuantity(value);
+  return quantity === undefined ? undefined : Math.ceil(quantity);
 }
 
 const unitMs: Readonly<Record<string, number>> = {

@@ -3,6 +3,7 @@
  * since a limit on CPU would delay packets. A pod of class Guaranteed keeps its class: all its containers, ours too,
  * must have limits that equal their requests.
  */
+import { parseQuantity } from '../../policy/quantity.ts';
 import type { Container, Pod, ResourceList, Resources } from './pod.ts';
 
 export interface SidecarResources {
@@ -79,34 +80,4 @@ export function isGuaranteed({ spec }: Pod): boolean {
       return limit !== undefined && limit > 0 && (request === undefined || parseQuantity(request) === limit);
     }),
   );
-}
-
-const SCALES: Readonly<Record<string, number>> = {
-  n: 1e-9,
-  u: 1e-6,
-  m: 1e-3,
-  '': 1,
-  k: 1e3,
-  M: 1e6,
-  G: 1e9,
-  T: 1e12,
-  P: 1e15,
-  E: 1e18,
-  Ki: 2 ** 10,
-  Mi: 2 ** 20,
-  Gi: 2 ** 30,
-  Ti: 2 ** 40,
-  Pi: 2 ** 50,
-  Ei: 2 ** 60,
-};
-
-/** A Kubernetes quantity that is not negative, to compare with others; undefined for what is not one. */
-export function parseQuantity(value: string | number | undefined): number | undefined {
-  const match = /^(\d+\.?\d*|\.\d+)(?:([numkMGTPE]|[KMGTPE]i)|[eE]([+-]?\d{1,2}))?$/.exec(
-    String(value ?? ''),
-  );
-  if (match === null) return undefined;
-  const [, number, suffix = '', exponent] = match;
-  const scale = exponent === undefined ? SCALES[suffix]! : 10 ** Number(exponent);
-  return Number((Number(number) * scale).toPrecision(15));
 }
