@@ -30,16 +30,3 @@ export const DEFAULT_KEY_EXCHANGES: readonly number[] = [0x210, 0x202, 0x200, 0x
 export const DEFAULT_SUITES: readonly number[] = [
   0x601, 0x600, 0x101, 0x401, 0x501, 0x100, 0x400, 0x500, 0x300,
 ];
-
-const invert = (names: ReadonlyMap<string, number>): ReadonlyMap<number, string> =>
-  new Map([...names].map(([name, id]) => [id, name]));
-const keyExchangeNames = invert(KEY_EXCHANGES);
-const suiteNames = invert(SUITES);
-
-const hex = (id: number): string => `0x${id.toString(16).padStart(6, '0')}`;
-
-/** The name of a key exchange, or its number in hex where there is none. */
-export const keyExchangeName = (id: number): string => keyExchangeNames.get(id) ?? hex(id);
-
-/** The name of a suite, or its number in hex where there is none. */
-export const suiteName = (id: number): string => suiteNames.get(id) ?? hex(id);

@@ -154,20 +154,6 @@ export const suites: ReadonlyMap<number, Suite> = new Map(
     .map((suite) => [suite.id, suite]),
 );
 
-const byName: ReadonlyMap<string, Suite> = new Map([...suites.values()].map((suite) => [suite.name, suite]));
-
-export function suiteByName(name: string): Suite | undefined {
-  return byName.get(name);
-}
-
-/** Order of preference without aggregate MACs. */
-export const defaultSuites: readonly number[] = [0x600, 0x100, 0x400, 0x500, 0x300];
-
-/** Order of preference of wire.md section 2. */
-export const aggregateDefault: readonly number[] = [
-  0x601, 0x600, 0x101, 0x401, 0x501, 0x100, 0x400, 0x500, 0x300,
-];
-
 /** k_enc, k_mac and k_ack of one direction, for those who run the transforms elsewhere. */
 export function deriveKeys(suiteId: number, directionKey: Uint8Array): DirectionKeys {
   return keysOf(transformOf(suiteId), directionKey);

@@ -151,17 +151,6 @@ export const keyExchanges: ReadonlyMap<number, KeyExchange> = makeKeyExchanges({
   mlKem768: generateKey,
 });
 
-const byName: ReadonlyMap<string, KeyExchange> = new Map(
-  [...keyExchanges.values()].map((exchange) => [exchange.name, exchange]),
-);
-
-export function keyExchangeByName(name: string): KeyExchange | undefined {
-  return byName.get(name);
-}
-
-/** Order of preference; RSA is off. */
-export const defaultKeyExchanges: readonly number[] = [0x210, 0x202, 0x200, 0x201];
-
 /** Both secrets in one array, the originals erased. */
 function joined(first: Uint8Array | 'invalid', second: Uint8Array | 'invalid'): Uint8Array | 'invalid' {
   const both = first === 'invalid' || second === 'invalid' ? 'invalid' : concat([first, second]);

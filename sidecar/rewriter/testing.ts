@@ -1,6 +1,6 @@
 /** Helpers for the tests of the rewriter: two ends, driven packet by packet, with nothing between. */
 import { randomBytes } from 'node:crypto';
-import { aggregateDefault } from '../crypto/asm.ts';
+import { DEFAULT_SUITES } from '../../policy/algorithms.ts';
 import { layoutLinux, mssOption, timestampsOption } from '../wire/options.ts';
 import { ACK, type Packet, parsePacket, payloadOf, SYN } from '../wire/packet.ts';
 import { makePacket } from '../wire/testing.ts';
@@ -29,7 +29,7 @@ export function testPolicy(decision: Partial<Decision> = {}, other: Partial<Poli
     generation: 'test',
     decide: () => ({ mode: 'Opportunistic', authentication: 'Optional', ...decision }),
     keyExchanges: [0x202],
-    suites: aggregateDefault,
+    suites: DEFAULT_SUITES,
     sessionCache: { enabled: true, maxEntries: 100, lifetimeMs: 3_600_000 },
     rekey: { afterBytes: 2 ** 36, afterMs: Number.POSITIVE_INFINITY },
     rstCheck: false,

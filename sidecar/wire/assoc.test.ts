@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { associatedData, macTagOffset, upData } from './assoc.ts';
+import { associatedData, macTagOffset } from './assoc.ts';
 import { buildSegment, fieldsOf } from './build.ts';
 import { concat } from './bytes.ts';
 import { DATA_V4, SACK_V4, TCP_CAPTURES } from './captures.testing.ts';
@@ -148,9 +148,4 @@ describe('macTagOffset', () => {
       undefined,
     );
   });
-});
-
-test('upData: 64 bits, big-endian', () => {
-  assert.deepEqual(upData(0), hex('0000000000000000'));
-  assert.deepEqual(upData(2 ** 52 + 2 ** 32 + 0xfedcba98), hex('00100001fedcba98'));
 });

@@ -104,10 +104,3 @@ export function macTagOffset(p: Packet, encodings: OptionEncodings): number | un
     at += length;
   }
 }
-
-/** The acknowledgement offset (64 bits, as a number below 2^53) as MAC2 takes it. */
-export function upData(ackOffset: number): Uint8Array {
-  const bytes = new Uint8Array(8);
-  write64(bytes, 0, ackOffset);
-  return bytes;
-}
