@@ -19,7 +19,6 @@ RUN npm ci
 COPY . .
 RUN sh scripts/build-native \
  && sh scripts/build-executable \
- && npm prune --omit=dev \
  && sh scripts/image-root /image
 
 FROM scratch

@@ -1,4 +1,5 @@
 /** The main thread's end of the packet thread: messages out with a wake-up, answers back by id. */
+import { extname } from 'node:path';
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { TcpcryptError } from '../../errors/catalogue.ts';
 import type { PolicyDocument } from '../../policy/document.ts';
@@ -66,7 +67,9 @@ export class PacketPort {
     this.#port = port1;
     this.#events = events;
     this.#port.on('message', (message: FromPacketThread) => this.#receive(message));
-    this.#worker = new Worker(new URL('./packet-thread.ts', import.meta.url), {
+    // The thread's module beside this one, in the sources and as scripts/bundle.ts names it.
+    const extension = extname(import.meta.url);
+    this.#worker = new Worker(new URL(`./packet-thread${extension}`, import.meta.url), {
       workerData: { port: port2, counterMemory: counters.memory, cellMemory, options },
       transferList: [port2],
     });
