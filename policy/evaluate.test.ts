@@ -3,7 +3,8 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { KEY_EXCHANGES, SUITES } from './algorithms.ts';
 import { parsePolicy } from './document.ts';
-import { builtInPolicy, type CompiledPolicy, compilePolicy } from './evaluate.ts';
+import { type CompiledPolicy, compilePolicy } from './evaluate.ts';
+import { builtInPolicy } from './testing.ts';
 
 const compile = (text: string): CompiledPolicy => compilePolicy(parsePolicy(text).document);
 

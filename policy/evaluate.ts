@@ -1,13 +1,7 @@
 /** A policy document in the form that the rewriter asks (`Policy` of sidecar/rewriter/types.ts, by structure). */
 import { createHash } from 'node:crypto';
 import { contains, formatCidr, parseAddress } from './cidr.ts';
-import {
-  type Authentication,
-  checkPolicy,
-  type Mode,
-  type PolicyDocument,
-  type PolicyRule,
-} from './document.ts';
+import type { Authentication, Mode, PolicyDocument, PolicyRule } from './document.ts';
 
 export interface PolicyDecision {
   readonly mode: Mode;
@@ -68,10 +62,3 @@ export function policyGeneration(document: PolicyDocument): string {
   );
   return createHash('sha256').update(canonical).digest('hex').slice(0, 12);
 }
-
-/** The built-in policy: opportunistic everywhere. */
-export const builtInPolicy = (): CompiledPolicy => {
-  const checked = checkPolicy({});
-  if (!('document' in checked)) throw new Error('unreachable: {} is a valid policy');
-  return compilePolicy(checked.document);
-};

@@ -103,8 +103,7 @@ test('writes in quick succession, of equal size: the last one is seen', async (t
     writeFileSync(path, 'xx');
     await sleep(i % 5);
     writeFileSync(path, String(i));
-    await sleep(150);
-    assert.equal(seen.at(-1), String(i));
+    await t.waitFor(() => assert.equal(seen.at(-1), String(i)), { timeout: 10_000 });
   }
 });
 

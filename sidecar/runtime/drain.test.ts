@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { builtInPolicy } from '../../policy/evaluate.ts';
+import { builtInPolicy } from '../../policy/testing.ts';
 import type { ConnectionInfo, SocketInfo } from '../rewriter/types.ts';
 import { drainingPolicy, unfinished, untilFinished } from './drain.ts';
 import { encrypted } from './testing.ts';
