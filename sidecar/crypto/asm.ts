@@ -3,9 +3,9 @@
  * authenticated sequence mode (ASM) is a counter mode by stream offset, a MAC over the segment and
  * a MAC over the ACK offset.
  *
- * `crypto/` holds primitives: bytes and keys in, bytes out. It imports `node:crypto` and, where that
- * lacks something, noble; of the other layers only `wire/`. It keeps no state but keys, takes every
- * random byte as an argument, and never throws because of what a peer sent.
+ * `crypto/` holds primitives: bytes and keys in, bytes out. It imports `node:crypto`; of the
+ * other layers only `wire/`. It keeps no state but keys, takes every random byte as an argument (all but
+ * the one that OpenSSL must draw, mlkem.ts), and never throws because of what a peer sent.
  */
 import { timingSafeEqual } from 'node:crypto';
 import { onesComplementSum } from '../wire/checksum.ts';

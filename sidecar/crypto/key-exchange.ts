@@ -5,13 +5,7 @@
 import { concat } from '../wire/bytes.ts';
 import { decodeKeyMaterial, encodeKeyMaterial, NONCE_BYTES } from '../wire/init.ts';
 import { type Group, p256, p521, x25519 } from './dh.ts';
-import {
-  CIPHERTEXT_BYTES,
-  type DecapsulationKey,
-  ENCAPSULATION_KEY_BYTES,
-  encapsulateTo,
-  generateKey,
-} from './mlkem.ts';
+import { CIPHERTEXT_BYTES, ENCAPSULATION_KEY_BYTES, type Kem, mlKem768 } from './mlkem.ts';
 import type { Random } from './random.ts';
 import { rsaOaep } from './rsa.ts';
 
@@ -79,7 +73,7 @@ function ecdhe(id: number, name: string, group: Group): KeyExchange {
 
 /**
  * ML-KEM-768 beside X25519; the ML-KEM part comes first everywhere. C draws the ML-KEM seed (64), then its X25519
- * scalar; S draws N_S, the ML-KEM message (32), its X25519 scalar.
+ * scalar; S draws N_S, the ML-KEM message (32; OpenSSL by itself), its X25519 scalar.
  */
 function hybrid({ x25519, mlKem768 }: Generators): KeyExchange {
   const publicKeyBytes = ENCAPSULATION_KEY_BYTES + x25519.shareBytes;
@@ -89,7 +83,7 @@ function hybrid({ x25519, mlKem768 }: Generators): KeyExchange {
     publicKeyBytes,
     keyMaterialBytes: NONCE_FIELD_BYTES + CIPHERTEXT_BYTES + x25519.shareBytes,
     generate(random) {
-      const kem = mlKem768(random);
+      const kem = mlKem768.generate(random);
       const pair = x25519.generate(random);
       return {
         publicKey: concat([kem.encapsulationKey, pair.share]),
@@ -112,7 +106,7 @@ function hybrid({ x25519, mlKem768 }: Generators): KeyExchange {
     respond(publicKey, random) {
       if (publicKey.length !== publicKeyBytes) return 'invalid';
       const nonce = random(NONCE_BYTES);
-      const encapsulation = encapsulateTo(publicKey.subarray(0, ENCAPSULATION_KEY_BYTES), random);
+      const encapsulation = mlKem768.encapsulate(publicKey.subarray(0, ENCAPSULATION_KEY_BYTES), random);
       if (encapsulation === 'invalid') return 'invalid';
       const pair = x25519.generate(random);
       const pms = joined(encapsulation.sharedKey, pair.agree(publicKey.subarray(ENCAPSULATION_KEY_BYTES)));
@@ -129,7 +123,7 @@ function hybrid({ x25519, mlKem768 }: Generators): KeyExchange {
 /** Where the ephemeral keys of the usual exchanges come from. */
 export interface Generators {
   readonly x25519: Group;
-  readonly mlKem768: (random: Random) => DecapsulationKey;
+  readonly mlKem768: Kem;
 }
 
 /** Every exchange by its id. */
@@ -146,10 +140,7 @@ export function makeKeyExchanges(generators: Generators): ReadonlyMap<number, Ke
 }
 
 /** Every exchange by its id; each key is made when it is needed. */
-export const keyExchanges: ReadonlyMap<number, KeyExchange> = makeKeyExchanges({
-  x25519,
-  mlKem768: generateKey,
-});
+export const keyExchanges: ReadonlyMap<number, KeyExchange> = makeKeyExchanges({ x25519, mlKem768 });
 
 /** Both secrets in one array, the originals erased. */
 function joined(first: Uint8Array | 'invalid', second: Uint8Array | 'invalid'): Uint8Array | 'invalid' {

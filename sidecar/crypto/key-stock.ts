@@ -1,7 +1,7 @@
 /** Ephemeral keys made ahead, while there is nothing else to do: a handshake then only takes them. */
 import { x25519 } from './dh.ts';
 import { type KeyExchange, makeKeyExchanges, type Random } from './key-exchange.ts';
-import { generateKey } from './mlkem.ts';
+import { mlKem768 } from './mlkem.ts';
 
 const DEFAULT_SIZE = 32;
 
@@ -9,15 +9,15 @@ export class KeyStock {
   /** Key exchanges that take their X25519 and ML-KEM keys from here, and make them where none is left. */
   readonly exchanges: ReadonlyMap<number, KeyExchange>;
   readonly #x25519: Shelf<ReturnType<typeof x25519.generate>>;
-  readonly #mlKem768: Shelf<ReturnType<typeof generateKey>>;
+  readonly #mlKem768: Shelf<ReturnType<typeof mlKem768.generate>>;
 
   /** Holds at most `size` keys of each kind. Each is handed out once. */
   constructor(random: Random, size = DEFAULT_SIZE) {
     this.#x25519 = new Shelf(size, () => x25519.generate(random));
-    this.#mlKem768 = new Shelf(size, () => generateKey(random));
+    this.#mlKem768 = new Shelf(size, () => mlKem768.generate(random));
     this.exchanges = makeKeyExchanges({
       x25519: { shareBytes: x25519.shareBytes, generate: () => this.#x25519.take() },
-      mlKem768: () => this.#mlKem768.take(),
+      mlKem768: { generate: () => this.#mlKem768.take(), encapsulate: mlKem768.encapsulate },
     });
   }
 

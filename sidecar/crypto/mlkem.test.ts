@@ -4,7 +4,8 @@ import { describe, test } from 'node:test';
 import { shake128 } from '@noble/hashes/sha3.js';
 import { ml_kem768 } from '@noble/post-quantum/ml-kem.js';
 import fc from 'fast-check';
-import { CIPHERTEXT_BYTES, ENCAPSULATION_KEY_BYTES, encapsulateTo, generateKey } from './mlkem.ts';
+import { derandomizedMlKem768 } from './mlkem.testing.ts';
+import { CIPHERTEXT_BYTES, ENCAPSULATION_KEY_BYTES, mlKem768 } from './mlkem.ts';
 import { systemRandom } from './random.ts';
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
@@ -12,12 +13,12 @@ const bytes = (text: string) => new Uint8Array(Buffer.from(text, 'hex'));
 const sha256 = (data: Uint8Array) => createHash('sha256').update(data).digest('hex');
 
 function encapsulate(encapsulationKey: Uint8Array, message: Uint8Array) {
-  const made = encapsulateTo(encapsulationKey, () => message.slice());
+  const made = derandomizedMlKem768.encapsulate(encapsulationKey, () => message.slice());
   assert.ok(made !== 'invalid');
   return made;
 }
 
-function decapsulate(key: ReturnType<typeof generateKey>, ciphertext: Uint8Array) {
+function decapsulate(key: ReturnType<typeof mlKem768.generate>, ciphertext: Uint8Array) {
   const shared = key.decapsulate(ciphertext);
   assert.ok(shared !== 'invalid');
   return shared;
@@ -54,7 +55,7 @@ const kat = [
 describe('FIPS 203, ML-KEM-768', () => {
   for (const [i, { d, z, m, ekSha256, cSha256, k }] of kat.entries()) {
     test(`known answer ${i}`, () => {
-      const key = generateKey(() => bytes(d + z));
+      const key = mlKem768.generate(() => bytes(d + z));
       assert.equal(sha256(key.encapsulationKey), ekSha256);
       const { ciphertext, sharedKey } = encapsulate(key.encapsulationKey, bytes(m));
       assert.equal(sha256(ciphertext), cSha256);
@@ -67,7 +68,7 @@ describe('FIPS 203, ML-KEM-768', () => {
     const source = shake128.create();
     const results = shake128.create({ dkLen: 32 });
     for (let i = 0; i < 100; i++) {
-      const key = generateKey(() => source.xof(64));
+      const key = mlKem768.generate(() => source.xof(64));
       const { ciphertext, sharedKey } = encapsulate(key.encapsulationKey, source.xof(32));
       results.update(key.encapsulationKey).update(ciphertext).update(sharedKey);
       assert.equal(hex(decapsulate(key, ciphertext)), hex(sharedKey));
@@ -78,21 +79,21 @@ describe('FIPS 203, ML-KEM-768', () => {
   });
 
   test('section 7.2, type and modulus check of an encapsulation key', () => {
-    const { encapsulationKey } = generateKey(systemRandom);
-    for (const random of [systemRandom, (length: number) => new Uint8Array(length)]) {
-      assert.notEqual(encapsulateTo(encapsulationKey, random), 'invalid');
+    const { encapsulationKey } = mlKem768.generate(systemRandom);
+    for (const { encapsulate } of [mlKem768, derandomizedMlKem768]) {
+      assert.notEqual(encapsulate(encapsulationKey, systemRandom), 'invalid');
       for (const length of [0, 1, 1183, 1185, 1088]) {
-        assert.equal(encapsulateTo(new Uint8Array(length), random), 'invalid');
+        assert.equal(encapsulate(new Uint8Array(length), systemRandom), 'invalid');
       }
       // Coefficients of 12 bits, little-endian; q = 3329 = 0xd01. The first of all, one in the middle, the last.
       for (const coefficient of [0, 383, 767]) {
         assert.notEqual(
-          encapsulateTo(withCoefficient(encapsulationKey, coefficient, 3328), random),
+          encapsulate(withCoefficient(encapsulationKey, coefficient, 3328), systemRandom),
           'invalid',
         );
         for (const value of [3329, 3330, 4095]) {
           assert.equal(
-            encapsulateTo(withCoefficient(encapsulationKey, coefficient, value), random),
+            encapsulate(withCoefficient(encapsulationKey, coefficient, value), systemRandom),
             'invalid',
           );
         }
@@ -101,7 +102,7 @@ describe('FIPS 203, ML-KEM-768', () => {
   });
 
   test('a ciphertext of another length is invalid, a wrong one gives another secret', () => {
-    const key = generateKey(systemRandom);
+    const key = mlKem768.generate(systemRandom);
     const { ciphertext, sharedKey } = encapsulate(key.encapsulationKey, new Uint8Array(32));
     for (const length of [0, 1087, 1089]) assert.equal(key.decapsulate(new Uint8Array(length)), 'invalid');
     const wrong = Uint8Array.from(ciphertext);
@@ -116,7 +117,7 @@ describe('ML-KEM-768: OpenSSL and noble agree', () => {
   test('keys, and secrets by the message m', () => {
     fc.assert(
       fc.property(seed, fc.uint8Array({ minLength: 32, maxLength: 32 }), (dz, m) => {
-        const key = generateKey(() => dz.slice());
+        const key = mlKem768.generate(() => dz.slice());
         const other = ml_kem768.keygen(dz);
         assert.equal(hex(key.encapsulationKey), hex(other.publicKey));
         const { ciphertext, sharedKey } = encapsulate(key.encapsulationKey, m);
@@ -130,7 +131,7 @@ describe('ML-KEM-768: OpenSSL and noble agree', () => {
     fc.assert(
       fc.property(seed, (dz) => {
         const other = ml_kem768.keygen(dz);
-        const made = encapsulateTo(other.publicKey, systemRandom);
+        const made = mlKem768.encapsulate(other.publicKey, systemRandom);
         assert.ok(made !== 'invalid');
         assert.equal(made.ciphertext.length, CIPHERTEXT_BYTES);
         assert.equal(hex(ml_kem768.decapsulate(made.ciphertext, other.secretKey)), hex(made.sharedKey));
@@ -146,8 +147,8 @@ describe('ML-KEM-768: OpenSSL and noble agree', () => {
       given.push(value);
       return value;
     };
-    const key = generateKey(random);
-    encapsulateTo(key.encapsulationKey, random);
+    const key = mlKem768.generate(random);
+    derandomizedMlKem768.encapsulate(key.encapsulationKey, random);
     assert.deepEqual(given, [new Uint8Array(64), new Uint8Array(32)]);
     assert.equal(key.encapsulationKey.length, ENCAPSULATION_KEY_BYTES);
     key.destroy();

@@ -3,18 +3,16 @@ import {
   createPrivateKey,
   createPublicKey,
   decapsulate,
-  encapsulate,
   generateKeyPairSync,
   type KeyObject,
+  encapsulate as opensslEncapsulate,
 } from 'node:crypto';
-import { ml_kem768 } from '@noble/post-quantum/ml-kem.js';
 import { plain } from './plain.ts';
 import { type Random, systemRandom } from './random.ts';
 
 export const ENCAPSULATION_KEY_BYTES = 1184;
 export const CIPHERTEXT_BYTES = 1088;
 const SEED_BYTES = 64;
-const MESSAGE_BYTES = 32;
 
 export interface DecapsulationKey {
   readonly encapsulationKey: Uint8Array;
@@ -28,7 +26,7 @@ export interface DecapsulationKey {
  * Makes a key pair. From the seed d | z (FIPS 203 algorithm 16) it takes OpenSSL twice as long as from randomness of
  * its own, so for the system's it draws itself.
  */
-export function generateKey(random: Random): DecapsulationKey {
+function generateKey(random: Random): DecapsulationKey {
   let key: KeyObject | undefined =
     random === systemRandom ? generateKeyPairSync('ml-kem-768').privateKey : fromSeed(random(SEED_BYTES));
   return {
@@ -56,12 +54,20 @@ export interface Encapsulation {
   readonly sharedKey: Uint8Array;
 }
 
-/**
- * A secret for whoever holds the key to `encapsulationKey`, or `invalid` where that fails the type and
- * modulus checks of FIPS 203 section 7.2. OpenSSL cannot be given the message m, so for any randomness but the
- * system's noble does the work; it is six times slower and not constant-time, which a simulation bears.
- */
-export function encapsulateTo(encapsulationKey: Uint8Array, random: Random): Encapsulation | 'invalid' {
+/** How the hybrid exchange makes and uses ML-KEM keys. */
+export interface Kem {
+  generate(random: Random): DecapsulationKey;
+  /**
+   * A secret for whoever holds the key to `encapsulationKey`, or `invalid` where that fails the type and modulus
+   * checks of FIPS 203 section 7.2.
+   */
+  encapsulate(encapsulationKey: Uint8Array, random: Random): Encapsulation | 'invalid';
+}
+
+/** By OpenSSL, which draws the message m itself. */
+export const mlKem768: Kem = { generate: generateKey, encapsulate };
+
+function encapsulate(encapsulationKey: Uint8Array): Encapsulation | 'invalid' {
   if (encapsulationKey.length !== ENCAPSULATION_KEY_BYTES) return 'invalid';
   let publicKey: KeyObject;
   try {
@@ -73,12 +79,6 @@ export function encapsulateTo(encapsulationKey: Uint8Array, random: Random): Enc
   } catch {
     return 'invalid'; // a coefficient that is not below q
   }
-  if (random === systemRandom) {
-    const { ciphertext, sharedKey } = encapsulate(publicKey);
-    return { ciphertext: plain(ciphertext), sharedKey: plain(sharedKey) };
-  }
-  const message = random(MESSAGE_BYTES);
-  const { cipherText, sharedSecret } = ml_kem768.encapsulate(encapsulationKey, message);
-  message.fill(0);
-  return { ciphertext: cipherText, sharedKey: sharedSecret };
+  const { ciphertext, sharedKey } = opensslEncapsulate(publicKey);
+  return { ciphertext: plain(ciphertext), sharedKey: plain(sharedKey) };
 }

@@ -4,7 +4,7 @@
  * Pure: packets and time go in, actions come out through `Output`.
  */
 import { type Suite, suites } from '../crypto/asm.ts';
-import { type KeyExchange, keyExchanges } from '../crypto/key-exchange.ts';
+import type { KeyExchange } from '../crypto/key-exchange.ts';
 import type { Algorithms, Means } from '../protocol/handshake.ts';
 import { ExchangeHints, KnownPeers, NegativeList } from '../protocol/negative-list.ts';
 import { PathMtus } from '../protocol/path-mtus.ts';
@@ -125,7 +125,7 @@ export class Rewriter implements RewriterMachine {
     this.observer = options.observer;
     this.encodings = options.encodings;
     this.random = options.random;
-    this.exchanges = options.keyExchanges ?? keyExchanges;
+    this.exchanges = options.keyExchanges;
     this.timers = { ...DEFAULT_TIMERS, ...options.timers };
     this.limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.keyLog = options.keyLog ?? false;

@@ -1,6 +1,7 @@
 /** Helpers for the tests of the rewriter: two ends, driven packet by packet, with nothing between. */
 import { randomBytes } from 'node:crypto';
 import { DEFAULT_SUITES } from '../../policy/algorithms.ts';
+import { keyExchanges } from '../crypto/key-exchange.ts';
 import { layoutLinux, mssOption, timestampsOption } from '../wire/options.ts';
 import { ACK, type Packet, parsePacket, payloadOf, SYN } from '../wire/packet.ts';
 import { makePacket } from '../wire/testing.ts';
@@ -68,6 +69,7 @@ export class End {
     this.rewriter = new Rewriter({
       policy: testPolicy(),
       random: (length) => new Uint8Array(randomBytes(length)),
+      keyExchanges,
       encodings: { write: 'experimental', readBoth: false },
       ...options,
       output: {

@@ -193,8 +193,8 @@ export interface RewriterOptions {
   readonly store?: CheckpointStore;
   /** The cipher suites; default: those of crypto/asm.ts. The runtime gives the addon's, which make the same bytes. */
   readonly suites?: ReadonlyMap<number, Suite>;
-  /** By id; default: those of crypto/key-exchange.ts. The runtime gives some whose keys are made ahead. */
-  readonly keyExchanges?: ReadonlyMap<number, KeyExchange>;
+  /** By id. The runtime gives some whose keys are made ahead. */
+  readonly keyExchanges: ReadonlyMap<number, KeyExchange>;
   readonly keyLog?: boolean;
   /** Whether conntrack is near full: then no new connection is offered (`resource_limit`). */
   readonly nearFull?: () => boolean;

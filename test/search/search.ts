@@ -7,6 +7,7 @@
  * playing its actions from the start, for the rewriter is a function of them.
  */
 import { createHash } from 'node:crypto';
+import { keyExchanges } from '../../sidecar/crypto/key-exchange.ts';
 import type { Rewriter } from '../../sidecar/rewriter/rewriter.ts';
 import type { Policy, RewriterOptions } from '../../sidecar/rewriter/types.ts';
 import { buildSegment, fieldsOf } from '../../sidecar/wire/build.ts';
@@ -75,6 +76,7 @@ export class World {
     const held = new Map<number, Packet>();
     const rewriter = new Class({
       policy,
+      keyExchanges,
       encodings: { write: 'experimental', readBoth: false },
       random: (length) => {
         drawn++;

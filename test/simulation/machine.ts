@@ -1,5 +1,6 @@
 /** How the simulation makes a rewriter, and a stand-in that does nothing, for the harness's own tests. */
 
+import { derandomizedKeyExchanges } from '../../sidecar/crypto/mlkem.testing.ts';
 import type {
   CheckpointStore,
   Observer,
@@ -78,6 +79,7 @@ export function rewriterOptions(
     },
     policy: policyOf(plan),
     random: (length) => host.random.bytes(length),
+    keyExchanges: derandomizedKeyExchanges,
     encodings: { write: plan.legacy ? 'legacy' : 'experimental', readBoth: false },
     trustKeys: plan.trustKeys.map((key) => ({ key, offered: true })),
     store: host.store,

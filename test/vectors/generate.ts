@@ -6,7 +6,8 @@
 import { createHash, generateKeyPairSync } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { deriveKeys, suites } from '../../sidecar/crypto/asm.ts';
-import { type KeyExchange, keyExchanges, type Random } from '../../sidecar/crypto/key-exchange.ts';
+import type { KeyExchange, Random } from '../../sidecar/crypto/key-exchange.ts';
+import { derandomizedKeyExchanges as keyExchanges } from '../../sidecar/crypto/mlkem.testing.ts';
 import {
   confirmation,
   directionKeys,

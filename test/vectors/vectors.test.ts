@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { deriveKeys, suites } from '../../sidecar/crypto/asm.ts';
-import { keyExchanges } from '../../sidecar/crypto/key-exchange.ts';
+import { derandomizedKeyExchanges as keyExchanges } from '../../sidecar/crypto/mlkem.testing.ts';
 import { nativeSuites } from '../../sidecar/nfqueue-bindings/suites.ts';
 import {
   confirmation,
