@@ -163,6 +163,8 @@ test('a node with its agent, from installation to uninstallation', { skip, timeo
     async () => {
       await node.stopAgent('SIGKILL');
       await node.startAgent();
+      const programmed = async () => (await metric('tcpcrypt_agent_pods', { state: 'programmed' })) === 3;
+      await eventually(programmed, 'sidecars that are older than it', 20_000);
       assert.equal((await node.cni('CHECK', web)).status, 0);
       assert.equal(await node.stopAgent(), 0, node.log);
       assert.deepEqual(types(), ['bridge', 'tcpcrypt']);
