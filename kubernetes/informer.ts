@@ -47,7 +47,7 @@ export interface Informer<T> {
   readonly synced: Promise<void>;
   get(name: string, namespace?: string): T | undefined;
   list(): readonly T[];
-  /** Exceptions are logged. */
+  /** What is known already is a change too: whoever comes late misses nothing. Exceptions are logged. */
   on(what: 'change' | 'delete', handle: (object: T) => void): void;
   stop(): void;
 }
@@ -102,6 +102,7 @@ export function startInformer<T extends Kept>(
       for (const verb of event === 'change' ? (['add', 'update'] as const) : (['delete'] as const)) {
         source.on(verb, guarded);
       }
+      if (event === 'change') for (const object of source.list()) guarded(object);
     },
     stop: () => {
       stopped = true;

@@ -26,6 +26,11 @@ async function perform(invocation: Invocation): Promise<void> {
       const { run } = await import('./run.ts');
       return await run({ ...invocation, version: manifest.version }, await createLogger(invocation.logLevel));
     }
+    case 'remove-agents': {
+      const { removeAgents } = await import('./remove-agents.ts');
+      process.stdout.write(`${await removeAgents(invocation)}\n`);
+      return;
+    }
     case 'self-test-server': {
       const { serveSelfTest } = await import('./self-test.ts');
       return await serveSelfTest(invocation);

@@ -14,6 +14,13 @@ export type Invocation =
       readonly identity: string;
       readonly kubeconfig: string | undefined;
     }
+  | {
+      readonly kind: 'remove-agents';
+      readonly daemonSet: string;
+      readonly namespace: string;
+      readonly waitMs: number;
+      readonly kubeconfig: string | undefined;
+    }
   | ({ readonly kind: 'self-test-server' } & SelfTestPlace)
   | ({ readonly kind: 'self-test'; readonly host: string; readonly waitMs: number } & SelfTestPlace);
 
@@ -39,6 +46,7 @@ const options = {
 const HELP = `tcpcrypt-operator: puts the tcpcrypt sidecar into pods and hands out policy.
 
 Usage: tcpcrypt-operator run [options]
+       tcpcrypt-operator remove-agents DAEMONSET [options]
        tcpcrypt-operator self-test-server [options]
        tcpcrypt-operator self-test HOST [options]
 
@@ -47,6 +55,9 @@ run
   --namespace NAME    the release's namespace (default $POD_NAMESPACE)
   --identity NAME     this replica's name (default $POD_NAME, else the host's)
   --kubeconfig FILE   how to reach the API server (default: the pod's service account)
+
+remove-agents         deletes the node agents' DaemonSet and waits until they have ended and their nodes are clean, at most
+                      for --wait; for that alone its exit status is never 1. --namespace, --kubeconfig as above
 
 self-test-server      answers connections; self-test connects to it, from another pod, and fails if the
                       connection is not encrypted by the end of --wait (default ${options.wait.default})
@@ -65,7 +76,7 @@ export function parseCommand(args: readonly string[], environment: NodeJS.Proces
   if (values.help) return { kind: 'print', text: HELP };
   if (values.version) return { kind: 'version' };
   const [name, ...rest] = positionals;
-  if (rest.length !== (name === 'self-test' ? 1 : 0))
+  if (rest.length !== (name === 'self-test' || name === 'remove-agents' ? 1 : 0))
     throw usage(`${name} has the wrong number of arguments`);
   switch (name) {
     case 'run':
@@ -75,6 +86,14 @@ export function parseCommand(args: readonly string[], environment: NodeJS.Proces
         config: values.config,
         namespace: required('namespace', values.namespace ?? environment['POD_NAMESPACE']),
         identity: required('identity', values.identity ?? environment['POD_NAME'] ?? environment['HOSTNAME']),
+        kubeconfig: values.kubeconfig,
+      };
+    case 'remove-agents':
+      return {
+        kind: name,
+        daemonSet: rest[0]!,
+        namespace: required('namespace', values.namespace ?? environment['POD_NAMESPACE']),
+        waitMs: integer('wait', values.wait, 1, 3600) * 1000,
         kubeconfig: values.kubeconfig,
       };
     case 'self-test-server':

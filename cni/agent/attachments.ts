@@ -61,6 +61,12 @@ export class Attachments {
     rmSync(this.#file(key), { force: true });
   }
 
+  /** For good: no agent will come to read them. */
+  clear(): void {
+    this.#known.clear();
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
   #file(key: string): string {
     return join(this.#folder, `${key}${SUFFIX}`);
   }

@@ -2,6 +2,7 @@
  * What the agent sees of the cluster: its node's pods, the rendered policies, its own DaemonSet. Which call needs which
  * right stands in docs/node-agent.md. Without an API server it goes on with what it saw last.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   AppsV1Api,
   CoreV1Api,
@@ -32,7 +33,12 @@ type List = KubernetesListObject<KubernetesObject>;
 
 /** The runtime waits for the plugin, and the plugin waits 2 s. */
 const FIND_TIMEOUT_MS = 800;
-const ASK_TIMEOUT_MS = 5000;
+const ASK_TIMEOUT_MS = 2000;
+/** An API server may say no, or nothing, for a moment: while it starts, or is changed for another. */
+const DECIDE_WITHIN_MS = 5000;
+const ASK_AGAIN_MS = 500;
+/** HTTP: the service account is gone, or its roles are. */
+const RIGHTS_GONE = [401, 403];
 
 export class Cluster {
   readonly core: CoreV1Api;
@@ -42,6 +48,8 @@ export class Cluster {
   readonly #policies: Informer<KeptPolicies>;
   readonly #daemonSets: Informer<Kept> | undefined;
   #daemonSetDeleted = false;
+  /** It had the rights that its release gives it. */
+  #mayLook = false;
 
   /** Throws ERR_TCPCRYPT_KUBERNETES where there is no way to an API server. */
   constructor(options: ClusterOptions) {
@@ -84,6 +92,9 @@ export class Cluster {
       },
       log,
     );
+    void this.#daemonSets.synced.then(() => {
+      this.#mayLook = true;
+    });
     this.#daemonSets.on('delete', () => {
       this.#daemonSetDeleted = true;
     });
@@ -150,23 +161,36 @@ export class Cluster {
   }
 
   /**
-   * Whether the release is being uninstalled: the agent's DaemonSet is gone or going. An upgrade, a restart, an API
-   * server that does not answer or refuses are none: in doubt everything stays.
+   * Whether the release is being uninstalled: the agent's DaemonSet is gone or going, or its namespace is, or the right to
+   * look at them, which the agent had, has been taken away for good. An upgrade, a restart, an API server that does not answer are none: in
+   * doubt everything stays.
    */
   async uninstalled(): Promise<boolean> {
     const { daemonSet: name, namespace, log } = this.#options;
     if (name === '') return false;
-    if (this.#daemonSetDeleted) return true;
-    try {
-      const found = await within(ASK_TIMEOUT_MS, this.#apps.readNamespacedDaemonSet({ name, namespace }));
-      return found.metadata?.deletionTimestamp !== undefined;
-    } catch (error) {
-      if (statusOf(error) === 404) return true;
-      log.warn(
-        errorFields(kubernetesError(error)),
-        'whether this is an uninstallation cannot be told: everything stays',
-      );
-      return false;
+    const until = performance.now() + DECIDE_WITHIN_MS;
+    for (;;) {
+      if (this.#daemonSetDeleted) return true;
+      try {
+        const objects = [
+          this.#apps.readNamespacedDaemonSet({ name, namespace }),
+          this.core.readNamespace({ name: namespace }),
+        ];
+        const found = await within(ASK_TIMEOUT_MS, Promise.all(objects));
+        return found.some(({ metadata }) => metadata?.deletionTimestamp !== undefined);
+      } catch (error) {
+        const status = statusOf(error) ?? 0;
+        if (status === 404) return true;
+        if (performance.now() > until) {
+          const refused = this.#mayLook && RIGHTS_GONE.includes(status);
+          const what = refused
+            ? 'the rights of the agent are gone: it is an uninstallation'
+            : 'whether this is an uninstallation cannot be told: everything stays';
+          log.warn(errorFields(kubernetesError(error)), what);
+          return refused;
+        }
+        await sleep(ASK_AGAIN_MS);
+      }
     }
   }
 

@@ -57,7 +57,7 @@ export class NodeWriter {
   readonly #log: Logger;
   #wanted: NodeState | undefined;
   #written = '';
-  #writing = false;
+  #writing: Promise<void> | undefined;
   /** Of the last change of the status, True or False. */
   #since = { status: '', at: '' };
   #timer: NodeJS.Timeout | undefined;
@@ -70,12 +70,16 @@ export class NodeWriter {
 
   say(wanted: NodeState): void {
     this.#wanted = wanted;
-    void this.#write();
+    this.#writing ??= this.#write().finally(() => {
+      this.#writing = undefined;
+    });
   }
 
   /** Takes back what was said: the agent will not come back. Never rejects. */
   async retract(): Promise<void> {
     this.stop();
+    // What is under way would put it back.
+    await this.#writing;
     try {
       await this.#patch(null, { type: NODE_CONDITION, $patch: 'delete' });
     } catch (error) {
@@ -88,33 +92,29 @@ export class NodeWriter {
     clearTimeout(this.#timer);
   }
 
+  /** Until what is wanted is written, or was refused. Never rejects. */
   async #write(): Promise<void> {
-    if (this.#writing || this.#wanted === undefined) return;
-    const { supported, condition } = this.#wanted;
-    const text = JSON.stringify(this.#wanted);
-    if (text === this.#written) return;
-    this.#writing = true;
-    try {
-      const now = new Date().toISOString();
-      if (this.#since.status !== condition.status) this.#since = { status: condition.status, at: now };
-      const times = { lastHeartbeatTime: now, lastTransitionTime: this.#since.at };
-      await this.#patch(supported ? 'supported' : 'unsupported', {
-        type: NODE_CONDITION,
-        ...condition,
-        ...times,
-      });
-      this.#written = text;
-      this.#log.info({ ...condition }, "the node's condition is set");
-    } catch (error) {
-      this.#log.warn(
-        errorFields(kubernetesError(error)),
-        "the node's condition could not be set; it is tried again",
-      );
-      this.#timer = setTimeout(() => this.#write(), AGAIN_MS).unref();
+    for (;;) {
+      if (this.#wanted === undefined) return;
+      const { supported, condition } = this.#wanted;
+      const text = JSON.stringify(this.#wanted);
+      if (text === this.#written) return;
+      try {
+        const now = new Date().toISOString();
+        if (this.#since.status !== condition.status) this.#since = { status: condition.status, at: now };
+        const times = { lastHeartbeatTime: now, lastTransitionTime: this.#since.at };
+        const said = { type: NODE_CONDITION, ...condition, ...times };
+        await this.#patch(supported ? 'supported' : 'unsupported', said);
+        this.#written = text;
+        this.#log.info({ ...condition }, "the node's condition is set");
+      } catch (error) {
+        const message = "the node's condition could not be set; it is tried again";
+        this.#log.warn(errorFields(kubernetesError(error)), message);
+        const again = (): void => void (this.#wanted && this.say(this.#wanted));
+        this.#timer = setTimeout(again, AGAIN_MS).unref();
+        return;
+      }
     }
-    this.#writing = false;
-    // It changed meanwhile.
-    if (this.#written === text) void this.#write();
   }
 
   /** Strategic merge: conditions are merged by their type, so the kubelet's stay. */

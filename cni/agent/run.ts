@@ -111,16 +111,19 @@ export async function run(options: RunOptions, log: Logger, version: string): Pr
   log.info({}, 'stopping');
   clearInterval(counting);
   sidecars.stop();
-  await keeper.stop();
-  if (await cluster.uninstalled()) {
-    await installer?.uninstall();
-    await node.retract();
-  }
+  const takeBack = async (): Promise<boolean> => {
+    if (!(await cluster.uninstalled())) return false;
+    // Side by side: the node's object can be written only as long as the rights are there.
+    await Promise.all([node.retract(), installer?.uninstall()]);
+    return true;
+  };
+  const [uninstalled] = await Promise.all([takeBack(), keeper.stop()]);
   installer?.stop();
   node.stop();
   cluster.stop();
   clearInterval(listening);
   for (const each of [server, scraped]) await close(each);
+  if (uninstalled) attachments.clear();
 }
 
 /** What becomes of the pods of the node, told on. */

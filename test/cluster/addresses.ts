@@ -3,6 +3,8 @@
 export interface NodeAddresses {
   readonly v4: string;
   readonly v6: string;
+  /** Of its device, as a real card's: the same after a reboot, or its neighbours would not find it for a while. */
+  readonly mac: string;
   /** Its pods' networks. */
   readonly pods4: string;
   readonly pods6: string;
@@ -13,8 +15,14 @@ export const control = { v4: '10.88.0.1', v6: 'fd88::1' };
 export const fabricPrefix = { v4: 24, v6: 64 };
 
 export const nodes: Readonly<Record<NodeName, NodeAddresses>> = {
-  node1: { v4: '10.88.0.11', v6: 'fd88::11', pods4: '10.244.1.0/24', pods6: 'fd44:0:0:1::/64' },
-  node2: { v4: '10.88.0.12', v6: 'fd88::12', pods4: '10.244.2.0/24', pods6: 'fd44:0:0:2::/64' },
+  node1: {
+    ...{ v4: '10.88.0.11', v6: 'fd88::11', mac: '02:88:00:00:00:11' },
+    ...{ pods4: '10.244.1.0/24', pods6: 'fd44:0:0:1::/64' },
+  },
+  node2: {
+    ...{ v4: '10.88.0.12', v6: 'fd88::12', mac: '02:88:00:00:00:12' },
+    ...{ pods4: '10.244.2.0/24', pods6: 'fd44:0:0:2::/64' },
+  },
 };
 export type NodeName = 'node1' | 'node2';
 export const nodeNames = ['node1', 'node2'] as const satisfies NodeName[];

@@ -124,7 +124,7 @@ test('a node that loses power comes back, and its pods with it', { skip }, async
   const { namespace } = context;
   await reboot(cluster, 'node2');
   await eventually(
-    () => namespace.pod('web2').status.containerStatuses.every(({ restartCount }) => restartCount > 0),
+    () => namespace.pod('web2').status.containerStatuses?.every(({ restartCount }) => restartCount > 0),
     'web2 started again',
     180_000,
   );

@@ -157,6 +157,8 @@ export class Machine {
   async stopService(name: string, signalName: 'TERM' | 'KILL' = 'TERM'): Promise<void> {
     this.run('kill', [`-${signalName}`, String(this.#state.services[name])], { allowFailure: true });
     await eventually(() => !this.serviceRuns(name), `the end of ${name} on ${this.name}`, 30_000);
+    const { [name]: _, ...services } = this.#state.services;
+    this.#write({ ...this.#state, services });
   }
 
   services(): string[] {

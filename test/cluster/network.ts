@@ -34,10 +34,10 @@ export function layFabric(control: Machine): void {
 
 /** Plugs a node in. Its end is `eth0`, the bridge's end has the node's name. */
 export function plugIn(control: Machine, node: Machine, name: NodeName): void {
-  const { v4, v6 } = nodes[name];
+  const { v4, v6, mac } = nodes[name];
   runCommand('ip', [
     ...['link', 'add', name, 'netns', String(control.pid), 'type', 'veth'],
-    ...['peer', 'name', NODE_DEVICE, 'netns', String(node.pid)],
+    ...['peer', 'name', NODE_DEVICE, 'address', mac, 'netns', String(node.pid)],
   ]);
   control.runInNetwork('ip', ['link', 'set', name, 'master', BRIDGE, 'up']);
   node.runInNetwork('ip', ['link', 'set', NODE_DEVICE, 'up']);

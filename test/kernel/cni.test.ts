@@ -68,6 +68,11 @@ for (const variant of VARIANTS) {
 
         // ADD of what is there changes nothing, not even what was there before.
         const [first] = node.attachments.all();
+        const prevResult = JSON.parse(added.stdout);
+        const again = await node.plugin('ADD', pod, { prevResult });
+        assert.equal(again.status, 0, again.stderr);
+        assert.deepEqual(JSON.parse(again.stdout), prevResult);
+        assert.deepEqual(node.attachments.all(), [first]);
         assert.deepEqual(node.leftAlone, []);
         pod.run(`ip6tables-${variant}`, ['-t', 'mangle', '-F', 'TCPCRYPT_OUT']);
         const broken = await node.cni('check', pod);
@@ -85,6 +90,21 @@ for (const variant of VARIANTS) {
     }
   });
 }
+
+test('version 0.3.1, which has no CHECK: ADD and DEL', { skip }, async (t) => {
+  if (!requireRoot(t)) return;
+  await using node = await new CniNode({ cniVersion: '0.3.1' }).startAgent();
+  const pod = node.lab.host('pod');
+  const added = await node.cni('add', pod);
+  assert.equal(added.status, 0, added.stderr);
+  assert.equal(JSON.parse(added.stdout).cniVersion, '0.3.1');
+  assert.deepEqual(await chainsIn(pod), ['nft 4', 'nft 6']);
+  const { status, stdout } = await node.plugin('CHECK', pod, { prevResult: JSON.parse(added.stdout) });
+  assert.equal(status, 1);
+  assert.equal(JSON.parse(stdout).code, 1, 'incompatible version');
+  assert.equal((await node.cni('del', pod)).status, 0);
+  assert.deepEqual(await chainsIn(pod), []);
+});
 
 describe('what a pod gets', { skip }, () => {
   test('without a sidecar: nothing', async (t) => {
@@ -181,6 +201,17 @@ l=socket.create_server(("127.0.0.1",9));c=socket.create_connection(("127.0.0.1",
     assert.deepEqual(node.attachments.all(), []);
   });
 
+  test('GC of a runtime that names nothing and knows its attachments: DEL of each', async (t) => {
+    if (!requireRoot(t)) return;
+    await using node = await new CniNode({ cniVersion: '1.1.0' }).startAgent();
+    const pods = [node.lab.host('one'), node.lab.host('two')];
+    for (const pod of pods) assert.equal((await node.cni('add', pod)).status, 0);
+    const collected = await node.cni('gc', pods[0]!);
+    assert.equal(collected.status, 0, collected.stderr);
+    assert.deepEqual(node.attachments.all(), []);
+    for (const pod of pods) assert.deepEqual(await chainsIn(pod), []);
+  });
+
   test('GC takes out what the runtime does not name, and only of its network', async (t) => {
     if (!requireRoot(t)) return;
     await using node = await new CniNode({ cniVersion: '1.1.0' }).startAgent();
@@ -194,12 +225,15 @@ l=socket.create_server(("127.0.0.1",9));c=socket.create_connection(("127.0.0.1",
     assert.equal(node.attachments.all().length, 2);
 
     const valid = node.attachments.all().filter(({ netns }) => netns === kept.nsPath);
-    assert.deepEqual(await perform({ ...gc, network: 'other', validAttachments: [] }, node.parts), {
-      code: 0,
-    });
+    const gc = (validAttachments: typeof valid, more = {}) => {
+      const named = validAttachments.map(({ containerId, interfaceName }) => ({
+        ...{ containerID: containerId, ifname: interfaceName },
+      }));
+      return node.plugin('GC', kept, { 'cni.dev/valid-attachments': named, ...more });
+    };
+    assert.equal((await gc([], { name: 'other' })).status, 0);
     assert.equal(node.attachments.all().length, 2);
-    const request = { ...gc, network: node.network, validAttachments: valid };
-    assert.deepEqual(await perform(request, node.parts), { code: 0 });
+    assert.equal((await gc(valid)).status, 0);
     assert.deepEqual(node.attachments.all(), valid);
     assert.deepEqual(await chainsIn(kept), ['nft 4', 'nft 6']);
     assert.deepEqual(await chainsIn(stale), []);

@@ -163,6 +163,8 @@ test('a node with its agent, from installation to uninstallation', { skip, timeo
     async () => {
       await node.stopAgent('SIGKILL');
       await node.startAgent();
+      const programmed = async () => (await metric('tcpcrypt_agent_pods', { state: 'programmed' })) === 3;
+      await eventually(programmed, 'sidecars that are older than it', 20_000);
       assert.equal((await node.cni('CHECK', web)).status, 0);
       assert.equal(await node.stopAgent(), 0, node.log);
       assert.deepEqual(types(), ['bridge', 'tcpcrypt']);
@@ -174,13 +176,23 @@ test('a node with its agent, from installation to uninstallation', { skip, timeo
     },
   );
 
-  await t.test('a stop with the DaemonSet gone is the uninstallation', async () => {
-    await node.startAgent();
-    await node.apps.deleteNamespacedDaemonSet({ name: DAEMONSET, namespace: RELEASE });
-    assert.equal(await node.stopAgent(), 0, node.log);
-    assert.equal(readFileSync(file, 'utf8'), conflist);
-    assert.equal(existsSync(join(node.bin, 'tcpcrypt')), false);
-    assert.deepEqual(await condition(), [undefined, undefined, undefined]);
-    assert.equal(await hasRules(web), true, 'running pods keep theirs');
-  });
+  const ours = { name: DAEMONSET, namespace: RELEASE };
+  for (const [what, remove, restore] of [
+    ['the rights gone', () => node.rbac.deleteNamespacedRoleBinding(ours), () => node.bindRole()],
+    ['the DaemonSet gone', () => node.apps.deleteNamespacedDaemonSet(ours), () => node.createDaemonSet()],
+    // Nothing of it is removed here: there are no controllers.
+    ['the namespace going', () => node.core.deleteNamespace({ name: RELEASE }), () => {}],
+  ] as const) {
+    await t.test(`a stop with ${what} is the uninstallation`, async () => {
+      await node.startAgent();
+      await eventually(() => types().includes('tcpcrypt'), 'the entry');
+      await remove();
+      assert.equal(await node.stopAgent(), 0, node.log);
+      assert.equal(readFileSync(file, 'utf8'), conflist);
+      assert.equal(existsSync(join(node.bin, 'tcpcrypt')), false);
+      assert.deepEqual(await condition(), [undefined, undefined, undefined]);
+      assert.equal(await hasRules(web), true, 'running pods keep theirs');
+      await restore();
+    });
+  }
 });

@@ -12,6 +12,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "cni-request.h"
 #include "plugin.h"
@@ -39,7 +40,7 @@ Usage: tcpcrypt-node supervise [options] -- COMMAND [ARGUMENT...]
 supervise: runs COMMAND, starts it again at once when it crashes, forwards signals, reaps.
   --crashes NUMBER      this many in a window are too many: a pause follows (default 5)
   --window SECONDS      length of the window and of the pause (default 60)
-  --mark-mask MASK      as the command's own: whose encrypted connections a pause ends (default 0x7e000000)
+A pause ends the encrypted connections; COMMAND's own --mark-mask (default 0x7e000000) says which ones these are.
 
 probe: exits with 0 when the rewriter handles packets.
   --control-socket PATH whom to ask (default /run/tcpcrypt-state/control.sock)
@@ -63,6 +64,26 @@ std::optional<uint32_t> number(std::string_view text, uint32_t max) {
   return value;
 }
 
+/** The last one counts, as in the command itself, which refuses what is no mask. */
+uint32_t markMaskOf(const std::vector<std::string>& command, uint32_t otherwise) {
+  constexpr std::string_view kName = "--mark-mask";
+  uint32_t mask = otherwise;
+  for (size_t at = 0; at < command.size(); at++) {
+    std::string_view text = command[at];
+    if (!text.starts_with(kName)) continue;
+    text.remove_prefix(kName.size());
+    if (text.empty() && at + 1 < command.size()) {
+      text = command[++at];
+    } else if (text.starts_with('=')) {
+      text.remove_prefix(1);
+    } else {
+      continue;
+    }
+    mask = number(text, UINT32_MAX).value_or(mask);
+  }
+  return mask;
+}
+
 int superviseCommand(std::span<char*> arguments) {
   SupervisorOptions options;
   size_t at = 0;
@@ -74,14 +95,13 @@ int superviseCommand(std::span<char*> arguments) {
       options.crashLimit = *value;
     } else if (name == "--window" && *value <= 86'400) {
       options.window = std::chrono::seconds(*value);
-    } else if (name == "--mark-mask") {
-      options.markMask = *value;
     } else {
       return wrongUsage("supervise does not know " + name + " " + arguments[at + 1]);
     }
   }
   for (at++; at < arguments.size(); at++) options.command.emplace_back(arguments[at]);
   if (options.command.empty()) return wrongUsage("supervise needs -- COMMAND");
+  options.markMask = markMaskOf(options.command, options.markMask);
   return supervise(options);
 }
 

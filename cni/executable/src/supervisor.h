@@ -12,7 +12,7 @@ struct SupervisorOptions {
   /** This many crashes within `window` are too many: then a pause of one window's length. */
   unsigned crashLimit = 5;
   std::chrono::milliseconds window{60'000};
-  /** As the rewriter's `--mark-mask`: tells encrypted connections from others. */
+  /** The rewriter's own: tells encrypted connections from others. */
   uint32_t markMask = 0x7e000000;
 };
 

@@ -7,10 +7,14 @@ import type { RunOptions, RunResult } from '../machine.ts';
 /** As far as tests look into one. */
 export interface Pod {
   readonly metadata: { readonly name: string; readonly namespace: string; readonly uid: string };
-  readonly spec: { readonly nodeName: string };
+  readonly spec: {
+    readonly nodeName: string;
+    readonly initContainers?: readonly { readonly name: string }[];
+  };
   readonly status: {
     readonly podIPs: readonly { readonly ip: string }[];
-    readonly containerStatuses: readonly { readonly restartCount: number }[];
+    readonly containerStatuses?: readonly { readonly restartCount: number }[];
+    readonly initContainerStatuses?: readonly { readonly restartCount: number }[];
   };
 }
 

@@ -58,6 +58,7 @@ export class AgentNode implements AsyncDisposable {
   readonly bin = join(this.folder, 'bin');
   readonly core: CoreV1Api;
   readonly apps: AppsV1Api;
+  readonly rbac: RbacAuthorizationV1Api;
   readonly #controlPlane: ControlPlane;
   readonly #groups = `${CGROUPS}/tcpcrypt-test-${process.pid}`;
   readonly #groupsMade: string[] = [];
@@ -71,6 +72,7 @@ export class AgentNode implements AsyncDisposable {
     config.loadFromFile(controlPlane.kubeconfig);
     this.core = config.makeApiClient(CoreV1Api);
     this.apps = config.makeApiClient(AppsV1Api);
+    this.rbac = config.makeApiClient(RbacAuthorizationV1Api);
     mkdirSync(this.conf);
   }
 
@@ -81,18 +83,20 @@ export class AgentNode implements AsyncDisposable {
     for (const name of [RELEASE, 'shop']) await core.createNamespace({ body: { metadata: { name } } });
     await core.createNode({ body: { metadata: { name: NODE } } });
     await node.#grantRights();
+    await node.createDaemonSet();
+    return node;
+  }
+
+  async createDaemonSet(): Promise<void> {
     const labels = { app: 'agent' };
     const template = { metadata: { labels }, spec: { containers: [{ name: 'agent', image: 'x' }] } };
     const body = { metadata: { name: DAEMONSET }, spec: { selector: { matchLabels: labels }, template } };
-    await node.apps.createNamespacedDaemonSet({ namespace: RELEASE, body });
-    return node;
+    await this.apps.createNamespacedDaemonSet({ namespace: RELEASE, body });
   }
 
   /** Those that the documentation lists, and no others. */
   async #grantRights(): Promise<void> {
-    const config = new KubeConfig();
-    config.loadFromFile(this.#controlPlane.kubeconfig);
-    const rbac = config.makeApiClient(RbacAuthorizationV1Api);
+    const { rbac } = this;
     const text = /```yaml\n([\s\S]*?)```/.exec(readFileSync(RIGHTS, 'utf8'))?.[1] ?? '';
     const { cluster, release } = parse(text) as { cluster: object[]; release: object[] };
     const subjects = [{ kind: 'User', name: AGENT.name, apiGroup: 'rbac.authorization.k8s.io' }];
@@ -103,10 +107,15 @@ export class AgentNode implements AsyncDisposable {
       body: { metadata, subjects, roleRef: { apiGroup, kind: 'ClusterRole', name: 'agent' } },
     });
     await rbac.createNamespacedRole({ namespace: RELEASE, body: { metadata, rules: release as never } });
-    await rbac.createNamespacedRoleBinding({
-      namespace: RELEASE,
-      body: { metadata, subjects, roleRef: { apiGroup, kind: 'Role', name: 'agent' } },
-    });
+    await this.bindRole();
+  }
+
+  /** Of the release's namespace. */
+  async bindRole(): Promise<void> {
+    const subjects = [{ kind: 'User', name: AGENT.name, apiGroup: 'rbac.authorization.k8s.io' }];
+    const roleRef = { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name: 'agent' };
+    const body = { metadata: { name: DAEMONSET }, subjects, roleRef };
+    await this.rbac.createNamespacedRoleBinding({ namespace: RELEASE, body });
   }
 
   async startAgent(...args: string[]): Promise<void> {

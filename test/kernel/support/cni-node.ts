@@ -11,7 +11,7 @@ import { createPluginServer } from '../../../cni/agent/plugin-server.ts';
 import { type ApiPod, type Pod, readPod } from '../../../cni/agent/pod.ts';
 import { PodRules } from '../../../cni/agent/pod-rules.ts';
 import { perform, type VerbParts } from '../../../cni/agent/verbs.ts';
-import { executable } from '../../../cni/executable/testing.ts';
+import { callPlugin, executable, type Finished } from '../../../cni/executable/testing.ts';
 import type { Variant } from '../../../netfilter/iptables.ts';
 import type { Logger } from '../../../observability/log.ts';
 import { listenOnPath } from '../../../observability/unix-socket.ts';
@@ -51,9 +51,11 @@ export class CniNode implements AsyncDisposable {
   supported = true;
   readonly parts: VerbParts;
   readonly #folder = temporaryFolder();
+  readonly #cniVersion: string;
   readonly #server;
 
   constructor({ cniVersion = '1.0.0', pod = injected(), entry = {}, variant }: CniNodeOptions = {}) {
+    this.#cniVersion = cniVersion;
     const at = (name: string): string => join(this.#folder.path, name);
     mkdirSync(at('bin'));
     symlinkSync(executable, at('bin/tcpcrypt'));
@@ -123,6 +125,26 @@ export class CniNode implements AsyncDisposable {
     });
     const [status] = await once(child, 'close');
     return { status: status as number, stdout, stderr };
+  }
+
+  /** Calls our plugin alone, as a runtime that names more than cnitool does; `pod` is attached already. */
+  async plugin(command: string, pod: Host, more: object): Promise<Finished> {
+    const attached = this.attachments.all().find(({ netns }) => netns === pod.nsPath);
+    if (attached === undefined) throw new Error(`${pod.name} is not attached`);
+    const agentSocket = join(this.#folder.path, 'agent.sock');
+    const config = {
+      cniVersion: this.#cniVersion,
+      name: this.network,
+      type: 'tcpcrypt',
+      agentSocket,
+      ...more,
+    };
+    return await callPlugin(command, config, {
+      CNI_CONTAINERID: attached.containerId,
+      CNI_IFNAME: attached.interfaceName,
+      CNI_NETNS: pod.nsPath,
+      CNI_ARGS: 'IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=cart-0',
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

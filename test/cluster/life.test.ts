@@ -1,0 +1,109 @@
+/** The life of a release with pods that run all the while: upgraded, rolled back, uninstalled, its nodes rebooted. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { eventually } from '../kernel/support/processes.ts';
+import { type NodeName, nodeNames } from './addresses.ts';
+import { reboot } from './cluster.ts';
+import { NEXT_VERSION, nextImage, productImage } from './images.ts';
+import { chart, helm, installChart } from './support/chart.ts';
+import { fetchWhole, inTheMiddle, SECRET_SERVER } from './support/fetch.ts';
+import { Agent, pluginsIn, traces } from './support/node.ts';
+import { type Pod, pod } from './support/pods.ts';
+import { sharedCluster as cluster, skip, useNamespace } from './support/shared.ts';
+
+const ends = { client: 'client', server: 'server', node: 'node1' } as const;
+const context = useNamespace('life-test', async (namespace) => {
+  for (const image of [await productImage(), await nextImage()]) cluster.loadImage(image);
+  await installChart(cluster);
+  await namespace.start([
+    pod({ name: 'client', node: 'node1' }),
+    pod({ name: 'server', node: 'node2', command: SECRET_SERVER }),
+  ]);
+});
+
+/** Whether a pod has our sidecar. */
+const isInjected = (name: string): boolean =>
+  (context.namespace.pod(name).spec.initContainers ?? []).some((each) => each.name === 'tcpcrypt');
+
+const allTraces = (): string[] => nodeNames.flatMap((node) => traces(cluster, node));
+
+/** Each node's agent is of this version, and has given its policy to as many pods. */
+async function agentsServe(version: string, pods: Readonly<Record<NodeName, number>>): Promise<void> {
+  for (const node of nodeNames) {
+    const agent = new Agent(cluster, node);
+    assert.equal(agent.version(), version);
+    await eventually(
+      () => agent.programmedPods() === pods[node],
+      `${pods[node]} pods of ${node} with rules and policy`,
+      30_000,
+    );
+  }
+}
+
+async function rebooted(node: NodeName, name: string): Promise<void> {
+  const { namespace } = context;
+  await reboot(cluster, node);
+  const started = (): boolean => {
+    const { containerStatuses = [], initContainerStatuses = [] }: Pod['status'] = namespace.pod(name).status;
+    return [...initContainerStatuses, ...containerStatuses].every(({ restartCount }) => restartCount > 0);
+  };
+  await eventually(started, `${name} started again`, 120_000);
+  namespace.ready([`pod/${name}`]);
+}
+
+test('upgraded and rolled back in the middle of downloads, with sidecars of both versions', {
+  skip,
+}, async () => {
+  const { namespace } = context;
+  const mine = new Agent(cluster, 'node1').version();
+  await inTheMiddle(namespace, ends, async () => {
+    helm(cluster, [
+      'upgrade',
+      'tcpcrypt',
+      chart,
+      '--reuse-values',
+      '--set',
+      `image.tag=${NEXT_VERSION}`,
+      '--wait',
+    ]);
+    await agentsServe(NEXT_VERSION, { node1: 1, node2: 1 });
+    await namespace.start([pod({ name: 'newer', node: 'node1' })]);
+    fetchWhole(namespace, { client: 'newer', server: 'server' });
+    helm(cluster, ['rollback', 'tcpcrypt', '--wait']);
+    await agentsServe(mine, { node1: 2, node2: 1 });
+    fetchWhole(namespace, { client: 'newer', server: 'server' });
+  });
+});
+
+test('a node that loses power comes back with its agent, and its pods encrypt', { skip }, async () => {
+  const { namespace } = context;
+  const { name } = new Agent(cluster, 'node2');
+  await rebooted('node2', 'server');
+  const agent = new Agent(cluster, 'node2');
+  assert.equal(agent.name, name);
+  assert.deepEqual(pluginsIn(cluster, 'node2').slice(-1), ['tcpcrypt']);
+  await inTheMiddle(namespace, ends);
+  await eventually(() => agent.programmedPods() === 1, 'the server’s policy', 60_000);
+});
+
+test('uninstalled in the middle of downloads: pods run on, new ones start without, nodes are clean', {
+  skip,
+}, async () => {
+  const { namespace } = context;
+  await inTheMiddle(namespace, ends, async () => {
+    helm(cluster, ['uninstall', 'tcpcrypt', '--wait']);
+    assert.deepEqual(allTraces(), []);
+    await namespace.start([pod({ name: 'later', node: 'node2' })]);
+    assert.equal(isInjected('later'), false);
+  });
+  fetchWhole(namespace, { client: 'later', server: 'server' });
+});
+
+test('a node that loses power after that starts every pod, and those with a sidecar encrypt', {
+  skip,
+}, async () => {
+  const { namespace } = context;
+  await rebooted('node2', 'server');
+  await inTheMiddle(namespace, ends);
+  namespace.ready(['pod/later']);
+});

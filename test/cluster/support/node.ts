@@ -1,0 +1,128 @@
+/** What the product leaves on a node, and its agent there. */
+import { parseMetrics, total } from '../../kernel/support/metrics.ts';
+import type { NodeName } from '../addresses.ts';
+import type { Cluster } from '../cluster.ts';
+import type { RunResult } from '../machine.ts';
+import { RELEASE_NAMESPACE } from './chart.ts';
+
+export const CONFLIST = '/etc/cni/net.d/10-bridge.conflist';
+
+interface NodeObject {
+  readonly metadata: { readonly labels: Readonly<Record<string, string>> };
+  readonly status: { readonly conditions: readonly Condition[] };
+}
+
+export interface Condition {
+  readonly type: string;
+  readonly status: string;
+  readonly reason: string;
+  readonly message: string;
+}
+
+/** The condition that the agent sets. */
+export function condition(cluster: Cluster, node: NodeName): Condition | undefined {
+  return cluster.get<NodeObject>('node', node).status.conditions.find(({ type }) => type === 'TcpcryptReady');
+}
+
+/** The product's files on a node, and the configurations that name it. */
+export function filesOn(cluster: Cluster, node: NodeName): string[] {
+  const files = '/opt/cni/bin/*tcpcrypt* /etc/cni/net.d/.tcpcrypt* /run/tcpcrypt-node/*';
+  const script = `grep -ls tcpcrypt /etc/cni/net.d/*; ls -d ${files} 2>/dev/null || true`;
+  return cluster.nodes[node]
+    .run('sh', ['-c', script])
+    .stdout.split('\n')
+    .filter((line) => line !== '');
+}
+
+/** What there is of the product on a node and in its object: none where it is clean. */
+export function traces(cluster: Cluster, node: NodeName): string[] {
+  const { labels } = cluster.get<NodeObject>('node', node).metadata;
+  return [
+    ...filesOn(cluster, node),
+    ...Object.keys(labels).filter((name) => name.startsWith('tcpcrypt.io/')),
+    ...(condition(cluster, node) ? ['the condition'] : []),
+  ].map((trace) => `${node}: ${trace}`);
+}
+
+/** The types of the plugins in a configuration list, in their order. */
+export function pluginsIn(cluster: Cluster, node: NodeName, file = CONFLIST): string[] {
+  const { plugins } = JSON.parse(cluster.nodes[node].run('cat', [file]).stdout);
+  return plugins.map(({ type }: { type: string }) => type);
+}
+
+interface AgentPod {
+  readonly metadata: { readonly name: string; readonly uid: string; readonly deletionTimestamp?: string };
+}
+
+/** What the agent's process id is: the container's first process, not the one that holds the namespaces. */
+const FIND_PROCESS = `for file in $(grep -ls "pod$1" /proc/[0-9]*/cgroup); do
+  pid=\${file#/proc/}; pid=\${pid%/cgroup}
+  [ "$(cat /proc/$pid/comm)" = pause ] || echo "$pid"
+done`;
+
+/** The agent that runs on a node, as it is when this is made. */
+export class Agent {
+  readonly name: string;
+  readonly #uid: string;
+  readonly #cluster: Cluster;
+  readonly #node: NodeName;
+
+  constructor(cluster: Cluster, node: NodeName) {
+    const { items } = cluster.get<{ items: AgentPod[] }>(
+      ...['-n', RELEASE_NAMESPACE, 'pods', '-l', 'app.kubernetes.io/component=node-agent'],
+      ...['--field-selector', `spec.nodeName=${node}`],
+    );
+    const found = items.find(({ metadata }) => metadata.deletionTimestamp === undefined);
+    if (!found) throw new Error(`${node} has no agent`);
+    this.name = found.metadata.name;
+    this.#uid = found.metadata.uid;
+    this.#cluster = cluster;
+    this.#node = node;
+  }
+
+  /** Its id, as the node knows it. */
+  process(): number {
+    const { stdout } = this.#run('sh', ['-c', FIND_PROCESS, 'sh', this.#uid]);
+    const [pid] = stdout.split('\n');
+    if (!pid) throw new Error(`the agent of ${this.#node} does not run`);
+    return Number(pid);
+  }
+
+  signal(name: 'KILL' | 'STOP' | 'CONT'): void {
+    this.#run('kill', [`-${name}`, String(this.process())]);
+  }
+
+  /** proc(5): S sleeps, T is stopped. */
+  state(): string {
+    const { stdout } = this.#run('cat', [`/proc/${this.process()}/stat`]);
+    return stdout.replace(/^.*\) /s, '')[0] ?? '';
+  }
+
+  version(): string {
+    const command = ['tcpcrypt-node-agent', '--version'];
+    const { stdout } = this.#cluster.kubectl(['exec', '-n', RELEASE_NAMESPACE, this.name, '--', ...command]);
+    return stdout.trim().replace(/^.* /, '');
+  }
+
+  isReady(): boolean {
+    return this.#ask('readyz') === 'ok\n';
+  }
+
+  metric(name: string, labels: Readonly<Record<string, string>> = {}): number {
+    return total(parseMetrics(this.#ask('metrics')), name, labels);
+  }
+
+  /** How many pods of its node have their rules and their policy; none while it does not answer. */
+  programmedPods(): number {
+    return this.metric('tcpcrypt_agent_pods', { state: 'programmed' });
+  }
+
+  #ask(what: string): string {
+    const command = ['-sf', '--max-time', '5', `http://127.0.0.1:19091/${what}`];
+    return this.#cluster.nodes[this.#node].runInNetwork('curl', command, { allowFailure: true }).stdout;
+  }
+
+  #run(command: string, args: readonly string[]): RunResult {
+    return this.#cluster.nodes[this.#node].run(command, args);
+  }
+}
