@@ -65,6 +65,7 @@ interface Native {
   ) => NativeQueue;
   RawSender: new (mark: number, netns: string | undefined) => NativeRawSender;
   Transform: new (suite: number, enc: Uint8Array, mac: Uint8Array, ack: Uint8Array) => NativeTransform;
+  hmac(key: Uint8Array, message: Uint8Array, out: Uint8Array): void;
   wait(timeoutMs: number, ...queues: readonly NativeQueue[]): void;
   wake(fd: number): boolean;
   checksum(buffer: Uint8Array, start: number, end: number, initial?: number): number;

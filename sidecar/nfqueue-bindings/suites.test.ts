@@ -1,11 +1,12 @@
 /** The addon's suites: what every implementation must do, and the same bytes as the TypeScript ones for any input. */
 import assert from 'node:assert/strict';
+import { createHmac } from 'node:crypto';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { offsets, segmentOf, testSuite } from '../crypto/asm.testing.ts';
 import { type Asm, suites } from '../crypto/asm.ts';
 import { native } from './native.ts';
-import { nativeSuites } from './suites.ts';
+import { nativeHmac, nativeSuites } from './suites.ts';
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
 const keys = fc.uint8Array({ minLength: 32, maxLength: 32 });
@@ -92,4 +93,16 @@ test('contexts that are thrown away are collected', () => {
     const asm = nativeSuites.get(0x601)!.asm(new Uint8Array(32).fill(i));
     if (i % 3 === 0) asm.destroy();
   }
+});
+
+test('HMAC-SHA-256 is the one of node:crypto, for keys below and above a block', () => {
+  const bytes = fc.uint8Array({ maxLength: 200 });
+  fc.assert(
+    fc.property(bytes, bytes, (key, message) => {
+      const out = new Uint8Array(32);
+      nativeHmac(key, message, out);
+      assert.equal(hex(out), createHmac('sha256', key).update(message).digest('hex'));
+    }),
+  );
+  assert.throws(() => nativeHmac(new Uint8Array(1), new Uint8Array(1), new Uint8Array(31)), RangeError);
 });

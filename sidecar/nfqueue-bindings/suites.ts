@@ -4,6 +4,7 @@
  * its keys kept, and allocates nothing.
  */
 import { type Asm, deriveKeys, type SegmentInPlace, type Suite, suites } from '../crypto/asm.ts';
+import type { Hmac } from '../crypto/kdf.ts';
 import { coded, type NativeTransform, native } from './native.ts';
 
 /** As `suites` of crypto/asm.ts. */
@@ -13,6 +14,9 @@ export const nativeSuites: ReadonlyMap<number, Suite> = new Map(
     { ...suite, asm: (directionKey) => new NativeAsm(suite.id, directionKey) },
   ]),
 );
+
+/** For `useHmac` of crypto/kdf.ts. */
+export const nativeHmac: Hmac = native.hmac;
 
 class NativeAsm implements Asm {
   readonly macBytes = 16;

@@ -9,7 +9,7 @@ import { infoOf } from './info.ts';
 import { resets } from './plain.ts';
 import type { Rewriter } from './rewriter.ts';
 import { sealOwn } from './seal.ts';
-import type { FallbackReason, Role } from './types.ts';
+import type { FallbackReason } from './types.ts';
 
 type Peered = Pick<Connection, 'peer' | 'decision'>;
 
@@ -53,25 +53,24 @@ export function prepareEncryption(rw: Rewriter, c: Connection, session: Session)
     peerAppSupport: c.peerAppSupport,
   };
   if (rw.policy.sessionCache.enabled) c.chain = rw.cache.add(c.peer, secret, 0, attributes, rw.now);
-  secure(rw, c, secret, role, attributes, masterKey(secret), 'full');
+  secure(rw, c, secret, sessionId(secret), attributes, masterKey(secret), 'full');
 }
 
 function secure(
   rw: Rewriter,
   c: Connection,
   secret: Uint8Array,
-  role: Role,
+  sid: Uint8Array,
   attributes: SessionAttributes,
   master: Uint8Array,
   handshake: 'full' | 'cached',
 ): void {
-  const sid = sessionId(secret);
   if (rw.keyLog) {
     const [opener, listener] = c.active ? [c.local, c.remote] : [c.remote, c.local];
     rw.observer.secret?.(sid, secret, opener, listener);
   }
   erase(secret);
-  const { keyExchange, suite: id, authenticated, keyId } = attributes;
+  const { role, keyExchange, suite: id, authenticated, keyId } = attributes;
   const suite = rw.suites.get(id)!;
   c.secured = {
     generations: new Generations(suite, role, master, 1 + c.txDelta),
@@ -106,12 +105,12 @@ export function becomeEncrypted(rw: Rewriter, c: Connection, session: Session): 
 
 /** NEXTK2 was said: both ends are bound at once. */
 export function becomeEncryptedFromCache(rw: Rewriter, c: Connection): void {
-  const { secret, chain, attributes } = c.resume!;
+  const { secret, sid, chain, attributes } = c.resume!;
   c.resume = undefined;
   c.chain = chain;
   c.phase = 'encrypting';
   rw.clearTimers(c);
-  secure(rw, c, secret, attributes.role, attributes, masterKey(secret, c), 'cached');
+  secure(rw, c, secret, sid, attributes, masterKey(secret, c), 'cached');
   if (c.active) confirmEncryption(rw, c);
 }
 

@@ -8,10 +8,11 @@ import { type MessagePort, workerData } from 'node:worker_threads';
 import { TcpcryptError } from '../../errors/catalogue.ts';
 import { ConnectionState, markLayout, verdictMark } from '../../netfilter/marks.ts';
 import { compilePolicy } from '../../policy/evaluate.ts';
+import { useHmac } from '../crypto/kdf.ts';
 import { systemRandom } from '../crypto/key-exchange.ts';
 import { KeyStock } from '../crypto/key-stock.ts';
 import { parseSockDiag, Queue, RawSender, sockDiag } from '../nfqueue-bindings/index.ts';
-import { nativeSuites } from '../nfqueue-bindings/suites.ts';
+import { nativeHmac, nativeSuites } from '../nfqueue-bindings/suites.ts';
 import { Rewriter } from '../rewriter/rewriter.ts';
 import type { RewriterMachine, SocketInfo } from '../rewriter/types.ts';
 import { Administration } from './administration.ts';
@@ -64,6 +65,7 @@ try {
 }
 
 async function run(): Promise<void> {
+  useHmac(nativeHmac);
   prepareSeries((name, labels) => counters.slot(name, labels));
   if (options.stateDir !== undefined) openStateDirectory(options.stateDir);
   // The queues first: whoever has bound them owns the state directory as well.

@@ -38,7 +38,8 @@ export class Counters {
 
   /** The first slot of a series. Who counts often looks it up once. Labels go in the order of the declaration. */
   slot(metric: string, labels: Labels = {}, width = 1): number {
-    const key = JSON.stringify([metric, labels]);
+    let key = metric;
+    for (const name in labels) key += `\n${labels[name]}`;
     const known = this.#slots.get(key);
     if (known !== undefined) return known;
     const full = this.#used + width > SPILL;

@@ -76,6 +76,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("Queue", defineQueue(env));
   exports.Set("RawSender", defineRawSender(env));
   exports.Set("Transform", defineTransform(env));
+  exports.Set("hmac", defineHmac(env));
   exports.Set("wait", defineWait(env));
   exports.Set("wake", Napi::Function::New<wakeFunction>(env, "wake"));
   exports.Set("checksum", Napi::Function::New<checksumFunction>(env, "checksum"));

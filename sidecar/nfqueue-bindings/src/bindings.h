@@ -14,5 +14,6 @@ Napi::Function defineQueue(Napi::Env env);
 Napi::Function defineWait(Napi::Env env);
 Napi::Function defineRawSender(Napi::Env env);
 Napi::Function defineTransform(Napi::Env env);
+Napi::Function defineHmac(Napi::Env env);
 
 }  // namespace tcpcrypt

@@ -10,11 +10,11 @@ constexpr size_t kChaCha20BlockBytes = 64;
 const EVP_CIPHER* cipherOf(Keystream::Kind kind) {
   switch (kind) {
     case Keystream::Kind::kAes128Ctr:
-      return EVP_aes_128_ctr();
+      return cipherOf(Cipher::kAes128Ctr);
     case Keystream::Kind::kAes256Ctr:
-      return EVP_aes_256_ctr();
+      return cipherOf(Cipher::kAes256Ctr);
     default:
-      return EVP_chacha20();
+      return cipherOf(Cipher::kChaCha20);
   }
 }
 

@@ -10,11 +10,11 @@ namespace {
 
 constexpr size_t kSha256BlockBytes = 64;
 
-/** The state after one block of the key XOR `pad` (RFC 2104). */
-SHA256_CTX padded(const uint8_t* key, uint8_t pad) {
+/** The state after one block of the key XOR `pad` (RFC 2104). The key is at most a block. */
+SHA256_CTX padded(ConstBytes key, uint8_t pad) {
   uint8_t block[kSha256BlockBytes];
   std::fill(std::begin(block), std::end(block), pad);
-  for (size_t i = 0; i < HmacSha256::kKeyBytes; i++) block[i] ^= key[i];
+  for (size_t i = 0; i < key.length; i++) block[i] ^= key.data[i];
   SHA256_CTX state;
   mustSucceed(SHA256_Init(&state));
   mustSucceed(SHA256_Update(&state, block, sizeof block));
@@ -23,16 +23,23 @@ SHA256_CTX padded(const uint8_t* key, uint8_t pad) {
 }
 
 EVP_MAC_CTX* newCmac() {
-  EVP_MAC* cmac = mustExist(EVP_MAC_fetch(nullptr, OSSL_MAC_NAME_CMAC, nullptr));
-  EVP_MAC_CTX* context = EVP_MAC_CTX_new(cmac);  // holds the method for as long as it needs it
-  EVP_MAC_free(cmac);
-  return mustExist(context);
+  static EVP_MAC* const cmac = mustExist(EVP_MAC_fetch(nullptr, OSSL_MAC_NAME_CMAC, nullptr));
+  return mustExist(EVP_MAC_CTX_new(cmac));
+}
+
+/** Ends an HMAC whose inner and outer states are given, and erases them. */
+void finish(SHA256_CTX& inner, SHA256_CTX& outer, uint8_t* out) {
+  SHA256_Final(out, &inner);
+  SHA256_Update(&outer, out, SHA256_DIGEST_LENGTH);
+  SHA256_Final(out, &outer);
+  OPENSSL_cleanse(&inner, sizeof inner);
+  OPENSSL_cleanse(&outer, sizeof outer);
 }
 
 }  // namespace
 
 AesBlock::AesBlock(const uint8_t* key, size_t keyBytes)
-    : context_(keyedCipher(keyBytes == 16 ? EVP_aes_128_ecb() : EVP_aes_256_ecb(), key)) {}
+    : context_(keyedCipher(cipherOf(keyBytes == 16 ? Cipher::kAes128Ecb : Cipher::kAes256Ecb), key)) {}
 
 Tag AesBlock::encrypt(const Tag& block) {
   Tag out;
@@ -40,7 +47,21 @@ Tag AesBlock::encrypt(const Tag& block) {
   return out;
 }
 
-HmacSha256::HmacSha256(const uint8_t* key) : inner_(padded(key, 0x36)), outer_(padded(key, 0x5c)) {}
+void hmacSha256(ConstBytes key, ConstBytes message, uint8_t* out) {
+  uint8_t hashed[SHA256_DIGEST_LENGTH];
+  if (key.length > kSha256BlockBytes) {
+    SHA256(key.data, key.length, hashed);
+    key = {hashed, sizeof hashed};
+  }
+  SHA256_CTX inner = padded(key, 0x36);
+  SHA256_CTX outer = padded(key, 0x5c);
+  SHA256_Update(&inner, message.data, message.length);
+  finish(inner, outer, out);
+  OPENSSL_cleanse(hashed, sizeof hashed);
+}
+
+HmacSha256::HmacSha256(const uint8_t* key)
+    : inner_(padded({key, kKeyBytes}, 0x36)), outer_(padded({key, kKeyBytes}, 0x5c)) {}
 
 HmacSha256::~HmacSha256() {
   OPENSSL_cleanse(&inner_, sizeof inner_);
@@ -52,14 +73,11 @@ Tag HmacSha256::compute(ConstBytes first, ConstBytes second) {
   uint8_t digest[SHA256_DIGEST_LENGTH];
   SHA256_Update(&state, first.data, first.length);
   SHA256_Update(&state, second.data, second.length);
-  SHA256_Final(digest, &state);
-  state = outer_;
-  SHA256_Update(&state, digest, sizeof digest);
-  SHA256_Final(digest, &state);
+  SHA256_CTX outer = outer_;
+  finish(state, outer, digest);
   Tag tag;
   std::copy_n(digest, tag.size(), tag.begin());
   OPENSSL_cleanse(digest, sizeof digest);
-  OPENSSL_cleanse(&state, sizeof state);
   return tag;
 }
 
@@ -81,7 +99,7 @@ Tag CmacAes128::compute(ConstBytes first, ConstBytes second) {
 }
 
 GhashThenAes::GhashThenAes(const uint8_t* key)
-    : gmac_(keyedCipher(EVP_aes_128_gcm(), key)), aes_(key + 16, 16) {}
+    : gmac_(keyedCipher(cipherOf(Cipher::kAes128Gcm), key)), aes_(key + 16, 16) {}
 
 Tag GhashThenAes::compute(ConstBytes first, ConstBytes second) {
   static constexpr uint8_t kZeroIv[12] = {};

@@ -28,6 +28,9 @@ class AesBlock {
   CipherContext context_;
 };
 
+/** HMAC-SHA-256 (RFC 2104), 32 bytes to `out`, which may be a part of an input. */
+void hmacSha256(ConstBytes key, ConstBytes message, uint8_t* out);
+
 /** HMAC-SHA-256 with a key of 32 bytes, cut to 16 bytes. */
 class HmacSha256 {
  public:

@@ -6,8 +6,10 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <memory>
 
 #include "failure.h"
@@ -30,6 +32,20 @@ template <typename T>
 T* mustExist(T* made) {
   mustSucceed(made != nullptr);
   return made;
+}
+
+enum class Cipher { kAes128Ecb, kAes256Ecb, kAes128Ctr, kAes256Ctr, kAes128Gcm, kChaCha20 };
+
+/** The library's implementation, fetched once: the search for it takes longer than a key's set-up. */
+inline const EVP_CIPHER* cipherOf(Cipher cipher) {
+  static constexpr const char* kNames[] = {"AES-128-ECB", "AES-256-ECB", "AES-128-CTR",
+                                           "AES-256-CTR", "AES-128-GCM", "ChaCha20"};
+  static const auto fetched = [] {
+    std::array<EVP_CIPHER*, std::size(kNames)> all{};
+    for (size_t i = 0; i < all.size(); i++) all[i] = mustExist(EVP_CIPHER_fetch(nullptr, kNames[i], nullptr));
+    return all;
+  }();
+  return fetched[static_cast<size_t>(cipher)];
 }
 
 struct FreeCipher {

@@ -131,7 +131,19 @@ class TransformBinding : public Napi::ObjectWrap<TransformBinding> {
   std::unique_ptr<Transform> transform_;
 };
 
+/** (key, message, out of 32 bytes) */
+Napi::Value hmacFunction(const Napi::CallbackInfo& info) {
+  const Bytes key = toBytes(info[0], "key");
+  const Bytes message = toBytes(info[1], "message");
+  const Bytes out = toBytes(info[2], "out");
+  if (out.length != SHA256_DIGEST_LENGTH) throw Napi::RangeError::New(info.Env(), "out must have 32 bytes");
+  hmacSha256({key.data, key.length}, {message.data, message.length}, out.data);
+  return info.Env().Undefined();
+}
+
 }  // namespace
+
+Napi::Function defineHmac(Napi::Env env) { return Napi::Function::New<hmacFunction>(env, "hmac"); }
 
 Napi::Function defineTransform(Napi::Env env) { return TransformBinding::define(env); }
 
