@@ -3,12 +3,13 @@
  * peer that does not have it. What a row claims is checked: the algorithms of a live connection at its start, and at
  * its end how many connections were encrypted, and how many resumed.
  */
+import { join } from 'node:path';
 import { KEY_EXCHANGES, SUITES } from '../../policy/algorithms.ts';
 import { total } from '../../test/kernel/support/metrics.ts';
 import type { Host } from '../../test/kernel/support/namespaces.ts';
 import { ended, eventually } from '../../test/kernel/support/processes.ts';
 import { startTcpcrypt, type Tcpcrypt } from '../../test/kernel/support/tcpcrypt.ts';
-import { type Bed, PORTS } from '../bed.ts';
+import { type Bed, BIN, PORTS } from '../bed.ts';
 import { type Counters, type Row, type Running, type Sessions, Unavailable } from '../contender.ts';
 import { MEASURES, type Measure } from '../figures.ts';
 
@@ -22,11 +23,15 @@ interface Variant extends Algorithms {
   readonly where?: 'client';
 }
 
-/** For --profile: options of Node.js for the processes at both ends. */
+/** As it is in the image. */
+const BUNDLE = join(BIN, 'tcpcrypt/tcpcrypt.mjs');
+
+/** For --profile, which names source files: options of Node.js for the processes at both ends. */
 export const nodeOptions: { value?: string } = {};
 
 async function startEnd(bed: Bed, host: Host, policy: object): Promise<Tcpcrypt> {
-  const env = nodeOptions.value === undefined ? {} : { NODE_OPTIONS: nodeOptions.value };
+  const env: Record<string, string> =
+    nodeOptions.value === undefined ? { TCPCRYPT_PROGRAM: BUNDLE } : { NODE_OPTIONS: nodeOptions.value };
   const tcpcrypt = await startTcpcrypt(host, { policy, env });
   bed.cgroup.add(tcpcrypt.pid);
   return tcpcrypt;

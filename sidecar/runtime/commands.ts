@@ -205,6 +205,7 @@ export type CommandName = keyof typeof commands;
 export const environment = {
   TCPCRYPT_KEYLOGFILE: 'a file to which `run` appends session secrets, for debugging',
   TCPCRYPT_NODE: 'the Node.js that bin/tcpcrypt starts, where it is not the pinned one',
+  TCPCRYPT_PROGRAM: 'what bin/tcpcrypt starts with it, where it is not the sources',
 } as const;
 
 export function helpFor(command: Command): string {
