@@ -479,6 +479,7 @@ describe('ICMP errors', () => {
     const verdict = script.client.verdicts.get(500)!;
     assert.ok(verdict.kind === 'accept' && verdict.bytes);
     assert.equal(parseIcmpError(verdict.bytes)!.mtu, 1280);
+    assert.equal(connectionOf(script.client).cutsHere, true, 'super-segments would be cut by the kernel');
     const { wire: pieces, delivered } = script.carry('client', { offset: 1, ack: 1, data: 'x'.repeat(1208) });
     for (const p of pieces) assert.ok(p.bytes.length <= 1280);
     assert.equal(delivered.map(text).join(''), 'x'.repeat(1208));

@@ -438,6 +438,9 @@ describe('agreeing', () => {
     bare.server.fate('in', bare.client.through('out', bare.c({ flags: SYN })));
     const seen = bare.client.through('in', bare.server.through('out', bare.s({ flags: SYN, ack: 1 })));
     assert.equal(optionsOf(seen).mss, 1460 - 32);
+    const passive = new Script();
+    const syn = passive.client.through('out', passive.c({ flags: SYN }));
+    assert.equal(optionsOf(passive.server.through('in', syn)).mss, 1460 - 32, 'S may not use timestamps');
   });
 
   it('application support bits reach the other end, and a mandatory one finds no unaware application', () => {
