@@ -294,6 +294,15 @@ describe('the quick way', () => {
     );
   });
 
+  it('what is larger than the kernel was told of the path is left to the general way', () => {
+    const script = new Script();
+    script.encrypt();
+    connectionOf(script.client).path = { toldBytes: 1372, takesBytes: 1400, untilMs: 1e9 };
+    const data = (length: number) => script.c({ offset: 1, ack: 1, data: new Uint8Array(length) });
+    assert.equal(quickly(script.client, 'out', data(1372 - 76 + 1)), undefined);
+    assert.ok(quickly(script.client, 'out', data(1372 - 76)));
+  });
+
   it('an end that has bytes of an older key to repeat leaves them to the general way', () => {
     const policy = perSegment({ rekey: { afterBytes: 4, afterMs: Number.POSITIVE_INFINITY } });
     const script = new Script({ ...both(), client: { policy } });
