@@ -195,6 +195,7 @@ for (const [name, kinds, works] of [
   ['lost', ['loss,percent=2,after=12'], 'lost'],
   ['reordered', ['reorder,percent=10,delayMs=3'], 'reordered'],
   ['duplicated', ['duplicate,percent=10'], 'duplicated'],
+  ['cut into smaller ones', ['split,bytes=700'], 'split'],
 ] as const) {
   test(`segments of super-segments ${name}`, { timeout: 120_000 }, async (t) => {
     let box: Awaited<ReturnType<typeof startMiddlebox>> | undefined;
@@ -204,6 +205,8 @@ for (const [name, kinds, works] of [
         box = await startMiddlebox(path.router, kinds);
         return path;
       },
+      // An INIT of the hybrid exchange would be cut too.
+      policies: [{ algorithms: { keyExchanges: ['X25519'] } }, { algorithms: { keyExchanges: ['X25519'] } }],
       transfer: { up: 1_000_000, down: 1_000_000 },
       check: async ({ client, server }) => {
         const counters = await box!.stop();
