@@ -102,12 +102,12 @@ async function run(): Promise<void> {
     keyLog,
   });
   const stock = new KeyStock(systemRandom);
-  const queues = [setup, data, superSegment];
+  const waiter = Queue.waiter([setup, data, superSegment]);
   const loop = new PacketLoop({
     queues: { setup, data, super_segment: superSegment },
-    wait: (timeoutMs) => Queue.wait(queues, timeoutMs),
+    wait: (timeoutMs) => waiter.wait(timeoutMs),
     senders: { none, offered, tcpcrypt },
-    prepare: () => stock.replenish(),
+    ahead: stock,
     createMachine: (output) =>
       new Rewriter({
         output,

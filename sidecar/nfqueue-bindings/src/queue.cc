@@ -3,10 +3,14 @@
 
 #include <linux/netfilter/nfnetlink_queue.h>
 #include <poll.h>
+#include <sys/epoll.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <climits>
+#include <cmath>
+#include <utility>
 
 #include "failure.h"
 #include "netlink-message.h"
@@ -52,27 +56,56 @@ size_t Queue::receive(double timeoutMs, uint8_t* ring, QueuedPacket* packets) {
   }
 }
 
-void waitAny(std::span<Queue* const> queues, double timeoutMs) {
-  const bool forever = timeoutMs < 0 || timeoutMs > kForeverMs;
-  const auto deadline =
-      Clock::now() + std::chrono::nanoseconds(forever ? 0 : static_cast<int64_t>(timeoutMs * 1'000'000));
-  pollfd waiting[2 * kMaxWaiting];
-  nfds_t count = 0;
-  for (const Queue* queue : queues) {
-    if (!queue->early_.empty()) return;
-    waiting[count++] = {.fd = queue->wakeFd_, .events = POLLIN, .revents = 0};
-    waiting[count++] = {.fd = queue->socket_.get(), .events = POLLIN, .revents = 0};
+namespace {
+
+/** What an event is for: the queue's number, and whether it is its wake-up. */
+constexpr uint64_t kWake = 1 << 16;
+
+void watch(int epoll, int fd, uint64_t what) {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = what;
+  if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) != 0) throw systemFailure("cannot wait for a queue", errno);
+}
+
+/** As epoll_wait wants it: never shorter. */
+int wholeMs(double timeoutMs) {
+  if (timeoutMs < 0 || timeoutMs > INT_MAX) return -1;
+  return static_cast<int>(std::ceil(timeoutMs));
+}
+
+}  // namespace
+
+Waiter::Waiter(std::vector<Queue*> queues) : queues_(std::move(queues)), epoll_(epoll_create1(EPOLL_CLOEXEC)) {
+  if (!epoll_.open()) throw systemFailure("cannot wait for queues", errno);
+  for (size_t i = 0; i < queues_.size(); i++) {
+    watch(epoll_.get(), queues_[i]->socket_.get(), i);
+    watch(epoll_.get(), queues_[i]->wakeFd_, i | kWake);
   }
-  for (;;) {
-    const timespec left = remaining(deadline);
-    const int ready = ppoll(waiting, count, forever ? nullptr : &left, nullptr);
-    if (ready < 0 && errno == EINTR) continue;
-    if (ready < 0) throw systemFailure("cannot wait for packets", errno);
-    break;
+}
+
+bool Waiter::open() const {
+  return std::all_of(queues_.begin(), queues_.end(), [](const Queue* queue) { return queue->open(); });
+}
+
+uint32_t Waiter::wait(double timeoutMs) {
+  uint32_t ready = 0;
+  for (size_t i = 0; i < queues_.size(); i++) ready |= queues_[i]->early_.empty() ? 0 : 1u << i;
+  epoll_event events[2 * kMaxQueues];
+  int count;
+  do {
+    count = epoll_wait(epoll_.get(), events, 2 * kMaxQueues, ready != 0 ? 0 : wholeMs(timeoutMs));
+  } while (count < 0 && errno == EINTR);
+  if (count < 0) throw systemFailure("cannot wait for packets", errno);
+  for (int at = 0; at < count; at++) {
+    const uint64_t what = events[at].data.u64;
+    if (what & kWake) {
+      takeWake(queues_[what & ~kWake]->wakeFd_);
+    } else {
+      ready |= 1u << what;
+    }
   }
-  for (nfds_t at = 0; at < count; at += 2) {
-    if (waiting[at].revents != 0) takeWake(waiting[at].fd);
-  }
+  return ready;
 }
 
 size_t Queue::takeEarly(uint8_t* ring) {
@@ -87,17 +120,23 @@ size_t Queue::takeEarly(uint8_t* ring) {
   return slot;
 }
 
+void Queue::pointAt(uint8_t* ring) {
+  if (ring == ring_) return;
+  ring_ = ring;
+  for (size_t slot = 0; slot < options_.batch; slot++) {
+    vectors_[slot] = {.iov_base = ring + slot * kSlotBytes, .iov_len = kSlotBytes};
+    headers_[slot] = {};
+    headers_[slot].msg_hdr.msg_iov = &vectors_[slot];
+    headers_[slot].msg_hdr.msg_iovlen = 1;
+  }
+}
+
 /** Takes what the socket holds, up to a batch. 0: nothing is there. */
 size_t Queue::drain(uint8_t* ring, QueuedPacket* packets) {
+  pointAt(ring);
   for (;;) {
     size_t messages = takeEarly(ring);
     if (messages == 0) {
-      for (size_t slot = 0; slot < options_.batch; slot++) {
-        vectors_[slot] = {.iov_base = ring + slot * kSlotBytes, .iov_len = kSlotBytes};
-        headers_[slot] = {};
-        headers_[slot].msg_hdr.msg_iov = &vectors_[slot];
-        headers_[slot].msg_hdr.msg_iovlen = 1;
-      }
       const int result = recvmmsg(socket_.get(), headers_.data(), options_.batch, MSG_DONTWAIT, nullptr);
       if (result < 0) {
         if (errno == EAGAIN) return 0;

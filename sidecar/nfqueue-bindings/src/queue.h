@@ -9,7 +9,6 @@
 #include <deque>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -82,7 +81,8 @@ class Queue {
   size_t drain(uint8_t* ring, QueuedPacket* packets);
   size_t takeEarly(uint8_t* ring);
   size_t chunkEnd(size_t from, size_t limit, size_t& messages) const;
-  friend void waitAny(std::span<Queue* const> queues, double timeoutMs);
+  void pointAt(uint8_t* ring);
+  friend class Waiter;
 
   QueueOptions options_;
   FileDescriptor socket_;
@@ -90,6 +90,8 @@ class Queue {
   QueueStats stats_;
   /** Packets that came before the answer to our configuration. */
   std::deque<std::vector<uint8_t>> early_;
+  /** For `recvmmsg`, one for each slot of the ring that begins at `ring_`; only made anew when that has moved. */
+  const uint8_t* ring_ = nullptr;
   std::vector<mmsghdr> headers_;
   std::vector<iovec> vectors_;
   std::unique_ptr<uint8_t[]> verdicts_;
@@ -98,11 +100,26 @@ class Queue {
   size_t sendLimit_ = 0;
 };
 
-/**
- * Waits until one of the queues may have packets, a wake-up for any of them comes (it is consumed), or the
- * timeout is over (negative: no limit). At most kMaxWaiting queues. Throws `Failure`.
- */
-void waitAny(std::span<Queue* const> queues, double timeoutMs);
-inline constexpr size_t kMaxWaiting = 16;
+/** Waits for several queues at once, each of which outlives it. Used by one thread at a time. */
+class Waiter {
+ public:
+  static constexpr size_t kMaxQueues = 16;
+
+  /** From 1 to kMaxQueues open ones. Throws `Failure`. */
+  explicit Waiter(std::vector<Queue*> queues);
+
+  /**
+   * Waits until one of the queues may have packets, a wake-up for any of them comes (it is consumed), or the timeout is
+   * over (0: does not wait; negative: no limit; else rounded up to milliseconds). Returns which may have packets, a bit
+   * each, the first queue's the lowest. Throws `Failure`.
+   */
+  uint32_t wait(double timeoutMs);
+
+  bool open() const;
+
+ private:
+  std::vector<Queue*> queues_;
+  FileDescriptor epoll_;
+};
 
 }  // namespace tcpcrypt
