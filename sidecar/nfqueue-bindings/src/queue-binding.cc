@@ -137,13 +137,13 @@ class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
     queue(info).verdict(id, verdict, mark, payload.data, payloadBytes);
   }
 
-  void acceptAll(const Napi::CallbackInfo& info) { accept(info); }
+  void acceptAll(const Napi::CallbackInfo& info) { accept(info, true); }
 
   /**
    * (count): a verdict for each of the first `count` entries of `acceptances`: the packet goes on with what the ring
    * holds from start to end. Entries up to the first that is wrong have had theirs.
    */
-  Queue& accept(const Napi::CallbackInfo& info) {
+  Queue& accept(const Napi::CallbackInfo& info, bool copied) {
     Queue& queue = this->queue(info);
     const uint32_t count = toUint32(info[0], "count", queue.batch());
     if (count == 0) return queue;
@@ -154,17 +154,23 @@ class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
       Acceptance entry;
       std::memcpy(&entry, entries + i * sizeof entry, sizeof entry);
       if (entry.start >= entry.end || entry.end > ringBytes || entry.end - entry.start > Queue::kMaxPayloadBytes) {
+        if (!copied) queue.flush();
         throw Napi::RangeError::New(info.Env(),
                                     "start and end must be in order and within the ring, 65531 bytes apart at most");
       }
       const std::optional<uint32_t> mark = entry.hasMark != 0 ? std::optional(entry.mark) : std::nullopt;
-      queue.verdict(entry.id, kAccept, mark, ring + entry.start, entry.end - entry.start);
+      const uint8_t* payload = ring + entry.start;
+      if (copied) {
+        queue.verdict(entry.id, kAccept, mark, payload, entry.end - entry.start);
+      } else {
+        queue.acceptFrom(entry.id, mark, payload, entry.end - entry.start);
+      }
     }
     return queue;
   }
 
-  /** (count): as `acceptAll`, and sends all verdicts. */
-  void flush(const Napi::CallbackInfo& info) { accept(info).flush(); }
+  /** (count): as `acceptAll`, from the ring without a copy, and sends all verdicts. */
+  void flush(const Napi::CallbackInfo& info) { accept(info, false).flush(); }
 
   void wake(const Napi::CallbackInfo& info) { tcpcrypt::wake(queue(info).wakeFd()); }
 

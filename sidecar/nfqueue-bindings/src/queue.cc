@@ -1,6 +1,7 @@
 // A bound queue at work: packets in, verdicts out.
 #include "queue.h"
 
+#include <linux/netfilter.h>
 #include <linux/netfilter/nfnetlink_queue.h>
 #include <poll.h>
 #include <sys/epoll.h>
@@ -169,51 +170,78 @@ size_t Queue::drain(uint8_t* ring, QueuedPacket* packets) {
 
 void Queue::verdict(uint32_t id, uint32_t verdict, std::optional<uint32_t> mark, const uint8_t* payload,
                     std::optional<size_t> payloadBytes) {
+  makeRoom(payloadBytes ? attributeBytes(*payloadBytes) : 0);
+  NetlinkMessage message = newVerdict(id, verdict, mark);
+  if (payloadBytes) message.add(NFQA_PAYLOAD, payload, *payloadBytes);
+  const size_t bytes = message.finish();
+  addPiece(verdicts_.get() + verdictBytes_, bytes);
+  verdictBytes_ += bytes;
+  ends_.push_back({pieces_.size(), bytes});
+}
+
+void Queue::acceptFrom(uint32_t id, std::optional<uint32_t> mark, const uint8_t* payload, size_t payloadBytes) {
+  static constexpr uint8_t kPadding[NLA_ALIGNTO] = {};
+  makeRoom(NLA_HDRLEN);
+  NetlinkMessage message = newVerdict(id, NF_ACCEPT, mark);
+  message.addHead(NFQA_PAYLOAD, payloadBytes);
+  const size_t elsewhere = NLA_ALIGN(payloadBytes);
+  const size_t bytes = message.finish(elsewhere);
+  addPiece(verdicts_.get() + verdictBytes_, bytes);
+  addPiece(payload, payloadBytes);
+  addPiece(kPadding, elsewhere - payloadBytes);
+  verdictBytes_ += bytes;
+  ends_.push_back({pieces_.size(), bytes + elsewhere});
+}
+
+/** Sends the batch if a verdict that takes so much beside its head and mark would not fit. */
+void Queue::makeRoom(size_t bytes) {
+  const size_t needed = kNfMessageHeaderBytes + attributeBytes(sizeof(nfqnl_msg_verdict_hdr)) +
+                        attributeBytes(sizeof(uint32_t)) + bytes;
+  if (needed > verdictCapacity_ - verdictBytes_) flush();
+}
+
+NetlinkMessage Queue::newVerdict(uint32_t id, uint32_t verdict, std::optional<uint32_t> mark) {
   nfqnl_msg_verdict_hdr header{};
   header.verdict = htonl(verdict);
   header.id = htonl(id);
-  const size_t needed = kNfMessageHeaderBytes + attributeBytes(sizeof header) +
-                        (mark ? attributeBytes(sizeof *mark) : 0) +
-                        (payloadBytes ? attributeBytes(*payloadBytes) : 0);
-  if (needed > verdictCapacity_ - verdictBytes_) flush();
   NetlinkMessage message(verdicts_.get() + verdictBytes_, NFNL_SUBSYS_QUEUE, NFQNL_MSG_VERDICT, 0, 0,
                          options_.number);
   message.add(NFQA_VERDICT_HDR, &header, sizeof header);
   if (mark) message.addBe32(NFQA_MARK, *mark);
-  if (payloadBytes) message.add(NFQA_PAYLOAD, payload, *payloadBytes);
-  verdictBytes_ += message.finish();
+  return message;
 }
 
-/** Where the messages from `from` on end that fit into `limit` bytes; one at least. */
-size_t Queue::chunkEnd(size_t from, size_t limit, size_t& messages) const {
-  size_t end = from;
-  for (messages = 0; end < verdictBytes_; messages++) {
-    uint32_t length;
-    std::memcpy(&length, verdicts_.get() + end, sizeof length);
-    if (messages > 0 && end + length - from > limit) break;
-    end += length;
-  }
-  return end;
+void Queue::addPiece(const uint8_t* bytes, size_t length) {
+  if (length != 0) pieces_.push_back({.iov_base = const_cast<uint8_t*>(bytes), .iov_len = length});
 }
 
 void Queue::flush() {
   size_t limit = sendLimit_;
-  size_t at = 0;
-  while (at < verdictBytes_) {
-    size_t messages;
-    const size_t end = chunkEnd(at, limit, messages);
-    if (send(socket_.get(), verdicts_.get() + at, end - at, 0) < 0) {
+  for (size_t first = 0; first < ends_.size();) {
+    const size_t from = first == 0 ? 0 : ends_[first - 1].pieces;
+    size_t end = first;
+    size_t bytes = 0;
+    // One at least.
+    do {
+      bytes += ends_[end++].bytes;
+    } while (end < ends_.size() && bytes + ends_[end].bytes <= limit && ends_[end].pieces - from <= IOV_MAX);
+    msghdr message{};
+    message.msg_iov = pieces_.data() + from;
+    message.msg_iovlen = ends_[end - 1].pieces - from;
+    if (sendmsg(socket_.get(), &message, 0) < 0) {
       if (errno == EINTR) continue;
       const bool tooMuch = errno == ENOBUFS || errno == ENOMEM || errno == EMSGSIZE;
-      if (tooMuch && messages > 1) {
-        limit = (end - at) / 2;
+      if (tooMuch && end - first > 1) {
+        limit = bytes / 2;
         continue;
       }
-      stats_.verdictErrors += messages;
+      stats_.verdictErrors += end - first;
     }
-    at = end;
+    first = end;
   }
   verdictBytes_ = 0;
+  pieces_.clear();
+  ends_.clear();
 }
 
 void Queue::close() {

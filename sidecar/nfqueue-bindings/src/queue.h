@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "file-descriptor.h"
+#include "netlink-message.h"
 #include "netlink-parse.h"
 
 namespace tcpcrypt {
@@ -59,9 +60,12 @@ class Queue {
    */
   size_t receive(double timeoutMs, uint8_t* ring, QueuedPacket* packets);
 
-  /** Adds a verdict to the batch, which is sent first if it is full. At most kMaxPayloadBytes of payload. */
+  /** Adds a verdict to the batch, which is sent first if it is full. At most kMaxPayloadBytes of payload, copied. */
   void verdict(uint32_t id, uint32_t verdict, std::optional<uint32_t> mark, const uint8_t* payload,
                std::optional<size_t> payloadBytes);
+
+  /** Accepts with a payload that is not copied: it must stay as it is until `flush`, which must come before long. */
+  void acceptFrom(uint32_t id, std::optional<uint32_t> mark, const uint8_t* payload, size_t payloadBytes);
 
   /** Sends the batch in one system call (more only if the socket's buffer may not grow to hold it). */
   void flush();
@@ -80,7 +84,9 @@ class Queue {
   int awaitAck(uint32_t sequence);
   size_t drain(uint8_t* ring, QueuedPacket* packets);
   size_t takeEarly(uint8_t* ring);
-  size_t chunkEnd(size_t from, size_t limit, size_t& messages) const;
+  void makeRoom(size_t bytes);
+  NetlinkMessage newVerdict(uint32_t id, uint32_t verdict, std::optional<uint32_t> mark);
+  void addPiece(const uint8_t* bytes, size_t length);
   void pointAt(uint8_t* ring);
   friend class Waiter;
 
@@ -94,9 +100,17 @@ class Queue {
   const uint8_t* ring_ = nullptr;
   std::vector<mmsghdr> headers_;
   std::vector<iovec> vectors_;
+  /** The messages of the batch one after the other, but for payloads that lie elsewhere. */
   std::unique_ptr<uint8_t[]> verdicts_;
   size_t verdictCapacity_ = 0;
   size_t verdictBytes_ = 0;
+  /** What is to be sent, in order, and where in it each message ends. */
+  std::vector<iovec> pieces_;
+  struct MessageEnd {
+    size_t pieces;
+    size_t bytes;
+  };
+  std::vector<MessageEnd> ends_;
   size_t sendLimit_ = 0;
 };
 
