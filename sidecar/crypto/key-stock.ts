@@ -21,9 +21,14 @@ export class KeyStock {
     });
   }
 
-  /** Makes one key, a tenth of a millisecond; false where none is missing. */
-  replenish(): boolean {
-    return this.#mlKem768.replenish() || this.#x25519.replenish();
+  get missing(): boolean {
+    return this.#mlKem768.missing || this.#x25519.missing;
+  }
+
+  /** Makes one key that is missing, a tenth of a millisecond. */
+  replenish(): void {
+    if (this.#mlKem768.missing) this.#mlKem768.replenish();
+    else if (this.#x25519.missing) this.#x25519.replenish();
   }
 }
 
@@ -41,9 +46,11 @@ class Shelf<T> {
     return this.#keys.pop() ?? this.#make();
   }
 
-  replenish(): boolean {
-    if (this.#keys.length >= this.#size) return false;
+  get missing(): boolean {
+    return this.#keys.length < this.#size;
+  }
+
+  replenish(): void {
     this.#keys.push(this.#make());
-    return true;
   }
 }

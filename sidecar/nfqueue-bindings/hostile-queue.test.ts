@@ -88,10 +88,11 @@ test('a queue takes any arguments', options, () => {
       for (const count of numbers) {
         entries.set([1, start, end, 1, 7, 2, 0, 40, start, end]);
         attempt(() => queue.acceptAll(count as number));
+        attempt(() => queue.flush(count as number));
       }
   structuredClone(queue.acceptances, { transfer: [queue.acceptances] });
   assert.throws(() => queue.acceptAll(1), /detached/);
-  queue.flush();
+  queue.flush(0);
   queue.close();
 });
 

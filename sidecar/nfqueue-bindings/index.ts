@@ -100,12 +100,23 @@ export interface VerdictOptions {
 const ACCEPTANCE_WORDS = 5;
 const none: VerdictOptions = Object.freeze({});
 
+export interface Waiter {
+  /**
+   * Waits until one of the queues may have packets, another thread calls `wake` for any of them, or `timeoutMs` have
+   * passed, rounded up (0: does not wait; negative: no limit). Returns which may have packets, a bit each, the first
+   * queue's the lowest; the packets are left to `receive(0)`.
+   */
+  wait(timeoutMs: number): number;
+}
+
 /** A bound queue. Belongs to one thread; only `wake` (the function) may be called from others. */
 export class Queue {
   readonly #native: NativeQueue;
   /** Packets accepted from the ring, as the addon reads them, and how many there are. */
   readonly #acceptances: Uint32Array;
   #accepted = 0;
+  /** There are verdicts that have not been sent. */
+  #pending = false;
   /**
    * Holds the packets of the last `receive`; the next one overwrites them. The 24 bytes before each packet, of its
    * netlink message, belong to nothing any more.
@@ -144,17 +155,15 @@ export class Queue {
     return coded(() => this.#native.receive(timeoutMs));
   }
 
-  /**
-   * Waits until one of 1 to 16 queues may have packets, another thread calls `wake` for any of them, or the
-   * time is over, as `receive` does; the packets are left to `receive(0)`.
-   */
-  static wait(queues: readonly Queue[], timeoutMs: number): void {
-    coded(() => native.wait(timeoutMs, ...queues.map((queue) => queue.#native)));
+  /** Of 1 to 16 open queues. */
+  static waiter(queues: readonly Queue[]): Waiter {
+    return coded(() => new native.Waiter(...queues.map((queue) => queue.#native)));
   }
 
   /** Adds a verdict to the batch. A batch that is full is sent by itself; `flush` sends the rest. */
   verdict(id: number, verdict: VerdictNumber, options: VerdictOptions = none): void {
     this.#giveAccepted();
+    this.#pending = true;
     this.#native.verdict(id, verdict, options.mark, options.payload);
   }
 
@@ -165,6 +174,7 @@ export class Queue {
   acceptInPlace(id: number, mark: number | undefined, start: number, end: number): void {
     const entries = this.#acceptances;
     if (this.#accepted * ACCEPTANCE_WORDS === entries.length) this.#giveAccepted();
+    this.#pending = true;
     const at = this.#accepted++ * ACCEPTANCE_WORDS;
     entries[at] = id;
     entries[at + 1] = start;
@@ -181,8 +191,11 @@ export class Queue {
 
   /** Sends the batch, in one system call. What the kernel refuses is counted, never thrown. */
   flush(): void {
-    this.#giveAccepted();
-    this.#native.flush();
+    if (!this.#pending) return;
+    const count = this.#accepted;
+    this.#accepted = 0;
+    this.#pending = false;
+    this.#native.flush(count);
   }
 
   stats(): QueueStats {

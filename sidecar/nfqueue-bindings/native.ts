@@ -14,10 +14,14 @@ interface NativeQueue {
   receive(timeoutMs: number): number;
   verdict(id: number, verdict: number, mark: number | undefined, payload: Uint8Array | undefined): void;
   acceptAll(count: number): void;
-  flush(): void;
+  flush(accepted: number): void;
   wake(): void;
   stats(): { received: number; overruns: number; verdictErrors: number; malformed: number };
   close(): void;
+}
+
+interface NativeWaiter {
+  wait(timeoutMs: number): number;
 }
 
 interface NativeRawSender {
@@ -63,10 +67,10 @@ interface Native {
     receiveBufferBytes: number,
     netns: string | undefined,
   ) => NativeQueue;
+  Waiter: new (...queues: readonly NativeQueue[]) => NativeWaiter;
   RawSender: new (mark: number, netns: string | undefined) => NativeRawSender;
   Transform: new (suite: number, enc: Uint8Array, mac: Uint8Array, ack: Uint8Array) => NativeTransform;
   hmac(key: Uint8Array, message: Uint8Array, out: Uint8Array): void;
-  wait(timeoutMs: number, ...queues: readonly NativeQueue[]): void;
   wake(fd: number): boolean;
   checksum(buffer: Uint8Array, start: number, end: number, initial?: number): number;
   completeChecksums(packet: Uint8Array): boolean;
@@ -85,7 +89,7 @@ if (!existsSync(file)) {
 }
 
 export const native = createRequire(import.meta.url)(file) as Native;
-export type { Native, NativeQueue, NativeRawSender };
+export type { Native, NativeQueue, NativeRawSender, NativeWaiter };
 
 /** Runs `call`; an error of the addon that has a code becomes one of the catalogue's. */
 export function coded<T>(call: () => T): T {

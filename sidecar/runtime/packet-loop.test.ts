@@ -98,7 +98,13 @@ function setUp(
   let advanced = 0;
   const loop = new PacketLoop({
     queues: { setup, data, super_segment: superSegment },
-    wait: (timeoutMs) => void waited.push(timeoutMs),
+    wait: (timeoutMs) => {
+      waited.push(timeoutMs);
+      return [setup, data, superSegment].reduce(
+        (ready, { waiting }, i) => ready | (+(waiting.length > 0) << i),
+        0,
+      );
+    },
     senders: { none: sender('none'), offered: sender('offered'), tcpcrypt: sender('tcpcrypt') },
     createMachine: (output) =>
       ({
@@ -404,39 +410,55 @@ test('a packet that the kernel cut, or that grew too long for a verdict, is drop
   ]);
 });
 
-test('waiting: not while packets come, else until the next timer or the limit', () => {
+test('waiting: until the next timer or the limit', () => {
   const accept: Handle = (output, _direction, _bytes, token) => output.verdict(token, { kind: 'accept' });
-  const busy = setUp(accept);
-  busy.data.waiting.push({ id: 1, bytes: segment(ACK) });
-  busy.loop.turn(500);
-  assert.deepEqual(busy.waited, []);
-  busy.loop.turn(500);
-  assert.deepEqual(busy.waited, [500]);
+  const untimed = setUp(accept);
+  untimed.loop.turn(500);
+  assert.deepEqual([untimed.waited, untimed.advanced()], [[500], 0]);
   const timed = setUp(accept, { due: 1200 });
   timed.loop.turn(500);
   assert.deepEqual([timed.waited, timed.advanced()], [[200], 0]);
   const due = setUp(accept, { due: 1000 });
   due.loop.turn(500);
-  assert.deepEqual([due.waited, due.advanced()], [[], 1]);
+  assert.deepEqual([due.waited, due.advanced()], [[0], 1]);
 });
 
-test('an idle loop prepares, a piece a turn, before it waits; a busy one does not', () => {
+test('an idle loop works ahead, a piece a turn, before it sleeps; a busy one does not', () => {
   let pieces = 2;
+  const ahead = {
+    get missing() {
+      return pieces > 0;
+    },
+    replenish: () => void pieces--,
+  };
   const { loop, data, waited } = setUp(
     (output, _direction, _bytes, token) => output.verdict(token, { kind: 'drop' }),
-    { prepare: () => pieces > 0 && pieces-- > 0 },
+    { ahead },
   );
   data.waiting.push({ id: 1, bytes: segment(ACK) });
   const done = [1, 2, 3, 4].map(() => {
     loop.turn(500);
-    return [pieces, waited.length];
+    return [pieces, waited.at(-1)];
   });
   assert.deepEqual(done, [
     [2, 0],
     [1, 0],
     [0, 0],
-    [0, 1],
+    [0, 500],
   ]);
+});
+
+test('a held packet is answered in the same turn, whichever queue brings the decision', () => {
+  let first: number | undefined;
+  const { setup, data, loop } = setUp((output, _direction, _bytes, token) => {
+    if (first !== undefined) for (const each of [first, token]) output.verdict(each, { kind: 'accept' });
+    first ??= token;
+  });
+  data.waiting.push({ id: 1, bytes: segment(ACK, 1) });
+  loop.turn(0);
+  setup.waiting.push({ id: 2, bytes: segment(ACK, 1) });
+  loop.turn(0);
+  assert.deepEqual([data.flushed, setup.flushed], [1, 1]);
 });
 
 test('an error in a timer or in administration is counted and the loop goes on', () => {

@@ -53,12 +53,15 @@ export type Renewal = (typeof renewals)[number];
 
 export interface PacketLoopOptions {
   readonly queues: Readonly<Record<QueueKind, PacketQueue>>;
-  /** Sleeps until a queue has packets, another thread wakes this one, or the time is over. */
-  readonly wait: (timeoutMs: number) => void;
+  /**
+   * Sleeps until a queue has packets, another thread wakes this one, or the time is over; 0: does not sleep. Returns
+   * which queues may have packets: 1 setup, 2 data, 4 super_segment.
+   */
+  readonly wait: (timeoutMs: number) => number;
   /** By what their packets make of their connection. */
   readonly senders: Readonly<Record<Renewal | 'none', Sender>>;
-  /** Does one small piece of work that may be needed later; false where there is none. Called when idle. */
-  readonly prepare?: () => boolean;
+  /** Work that will be needed later, done a small piece at a time when no packet waits. */
+  readonly ahead?: { readonly missing: boolean; replenish(): void };
   readonly createMachine: (output: Output) => RewriterMachine;
   readonly layout: MarkLayout;
   /** A new connection that could not be handled is dropped, not passed. */
@@ -111,19 +114,15 @@ export class PacketLoop {
 
   /** One turn. Waits at most `maxWaitMs` for something to do. */
   turn(maxWaitMs: number): void {
-    if (this.#receive() === 0) {
-      const due = this.machine.nextTimeout();
-      const untilDue = due === undefined ? maxWaitMs : Math.max(0, due - this.#options.now());
-      const waitMs = Math.min(maxWaitMs, untilDue);
-      if (waitMs > 0 && !this.#options.prepare?.()) {
-        this.#options.wait(waitMs);
-        this.#receive();
-      }
+    const { ahead, wait } = this.#options;
+    const missing = ahead?.missing ?? false;
+    const ready = wait(missing ? 0 : Math.min(maxWaitMs, this.#untilDue()));
+    if (ready !== 0) this.#receive(ready);
+    else if (missing) ahead!.replenish();
+    if (this.#untilDue() === 0) {
+      this.#guard('timer', () => this.machine.advance(this.#options.now()));
     }
-    const now = this.#options.now();
-    if ((this.machine.nextTimeout() ?? Number.POSITIVE_INFINITY) <= now) {
-      this.#guard('timer', () => this.machine.advance(now));
-    }
+    // What was held in another queue than the one just read has its verdict as well.
     for (const kind of kinds) this.#flush(kind);
   }
 
@@ -134,19 +133,25 @@ export class PacketLoop {
     return done;
   }
 
-  #receive(): number {
-    let total = 0;
-    for (const kind of kinds) {
+  /** Milliseconds to the next timer. */
+  #untilDue(): number {
+    const due = this.machine.nextTimeout();
+    return due === undefined ? Number.POSITIVE_INFINITY : Math.max(0, due - this.#options.now());
+  }
+
+  /** `ready` as `wait` returns it. */
+  #receive(ready: number): void {
+    for (let i = 0; i < kinds.length; i++) {
+      if ((ready & (1 << i)) === 0) continue;
+      const kind = kinds[i]!;
       const count = this.#options.queues[kind].receive(0);
       if (count === 0) continue;
       const now = this.#options.now();
-      for (let i = 0; i < count; i++) this.#take(kind, i * descriptor.stride, now);
+      for (let at = 0; at < count * descriptor.stride; at += descriptor.stride) this.#take(kind, at, now);
       this.#merger.flush();
       this.#flush(kind);
       this.#slots.latency.observe((this.#options.now() - now) / 1000, count);
-      total += count;
     }
-    return total;
   }
 
   #take(kind: QueueKind, at: number, now: number): void {

@@ -37,6 +37,8 @@ export interface PacketThreadData {
 const SETUP_QUEUE_PACKETS = 8192;
 const DATA_QUEUE_PACKETS = 16_384;
 const SUPER_SEGMENT_QUEUE_PACKETS = 4096;
+/** Half a megabyte: what a core's cache still holds when it is encrypted and sent. */
+const SUPER_SEGMENT_BATCH = 8;
 /** Of 64 KiB each, what several connections' windows hold. Taken only while it is needed. */
 const SUPER_SEGMENT_BUFFER_BYTES = 64 << 20;
 /** Numbers that are not counted as they change are refreshed this often. */
@@ -86,6 +88,7 @@ async function run(): Promise<void> {
     gso: true,
     failOpen: false,
     maxLength: SUPER_SEGMENT_QUEUE_PACKETS,
+    batch: SUPER_SEGMENT_BATCH,
     receiveBufferBytes: SUPER_SEGMENT_BUFFER_BYTES,
   });
   const layout = markLayout(options.markMask, options.injectMark);
@@ -102,12 +105,12 @@ async function run(): Promise<void> {
     keyLog,
   });
   const stock = new KeyStock(systemRandom);
-  const queues = [setup, data, superSegment];
+  const waiter = Queue.waiter([setup, data, superSegment]);
   const loop = new PacketLoop({
     queues: { setup, data, super_segment: superSegment },
-    wait: (timeoutMs) => Queue.wait(queues, timeoutMs),
+    wait: (timeoutMs) => waiter.wait(timeoutMs),
     senders: { none, offered, tcpcrypt },
-    prepare: () => stock.replenish(),
+    ahead: stock,
     createMachine: (output) =>
       new Rewriter({
         output,

@@ -50,11 +50,21 @@ class NetlinkMessage {
     add(type, &wire, sizeof wire);
   }
 
-  /** Writes the length into the header and returns it. */
-  size_t finish() {
-    const auto length = static_cast<uint32_t>(end_ - start_);
+  /** Begins an attribute whose value of `length` bytes, and the padding behind it, follow from elsewhere. */
+  void addHead(uint16_t type, size_t length) {
+    nlattr attribute{};
+    attribute.nla_len = static_cast<uint16_t>(NLA_HDRLEN + length);
+    attribute.nla_type = type;
+    std::memcpy(end_, &attribute, sizeof attribute);
+    end_ += NLA_HDRLEN;
+  }
+
+  /** Writes the length into the header, `elsewhere` included, and returns what of it stands here. */
+  size_t finish(size_t elsewhere = 0) {
+    const auto here = static_cast<size_t>(end_ - start_);
+    const auto length = static_cast<uint32_t>(here + elsewhere);
     std::memcpy(start_, &length, sizeof length);
-    return length;
+    return here;
   }
 
  private:

@@ -75,21 +75,12 @@ class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
     self.TypeTag(&kQueueTag);
   }
 
-  /** (timeoutMs, ...queues) */
-  static Napi::Value wait(const Napi::CallbackInfo& info) {
-    const double timeoutMs = toNumber(info[0], "timeoutMs");
-    if (info.Length() < 2 || info.Length() - 1 > kMaxWaiting) {
-      throw Napi::RangeError::New(info.Env(), "from 1 to 16 queues can be waited for");
+  /** The native part of a value, if it is an open queue. */
+  static Queue& of(const Napi::CallbackInfo& info, const Napi::Value& value) {
+    if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&kQueueTag)) {
+      throw Napi::TypeError::New(info.Env(), "only queues can be waited for");
     }
-    std::vector<Queue*> queues;
-    for (size_t i = 1; i < info.Length(); i++) {
-      if (!info[i].IsObject() || !info[i].As<Napi::Object>().CheckTypeTag(&kQueueTag)) {
-        throw Napi::TypeError::New(info.Env(), "only queues can be waited for");
-      }
-      queues.push_back(&Unwrap(info[i].As<Napi::Object>())->queue(info));
-    }
-    guarded(info.Env(), [&] { waitAny(queues, timeoutMs); });
-    return info.Env().Undefined();
+    return Unwrap(value.As<Napi::Object>())->queue(info);
   }
 
  private:
@@ -146,13 +137,16 @@ class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
     queue(info).verdict(id, verdict, mark, payload.data, payloadBytes);
   }
 
+  void acceptAll(const Napi::CallbackInfo& info) { accept(info, true); }
+
   /**
    * (count): a verdict for each of the first `count` entries of `acceptances`: the packet goes on with what the ring
    * holds from start to end. Entries up to the first that is wrong have had theirs.
    */
-  void acceptAll(const Napi::CallbackInfo& info) {
+  Queue& accept(const Napi::CallbackInfo& info, bool copied) {
     Queue& queue = this->queue(info);
     const uint32_t count = toUint32(info[0], "count", queue.batch());
+    if (count == 0) return queue;
     const size_t ringBytes = queue.batch() * Queue::kSlotBytes;
     const uint8_t* ring = memory(info, ring_, ringBytes);
     const uint8_t* entries = memory(info, acceptances_, queue.batch() * sizeof(Acceptance));
@@ -160,15 +154,23 @@ class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
       Acceptance entry;
       std::memcpy(&entry, entries + i * sizeof entry, sizeof entry);
       if (entry.start >= entry.end || entry.end > ringBytes || entry.end - entry.start > Queue::kMaxPayloadBytes) {
+        if (!copied) queue.flush();
         throw Napi::RangeError::New(info.Env(),
                                     "start and end must be in order and within the ring, 65531 bytes apart at most");
       }
       const std::optional<uint32_t> mark = entry.hasMark != 0 ? std::optional(entry.mark) : std::nullopt;
-      queue.verdict(entry.id, kAccept, mark, ring + entry.start, entry.end - entry.start);
+      const uint8_t* payload = ring + entry.start;
+      if (copied) {
+        queue.verdict(entry.id, kAccept, mark, payload, entry.end - entry.start);
+      } else {
+        queue.acceptFrom(entry.id, mark, payload, entry.end - entry.start);
+      }
     }
+    return queue;
   }
 
-  void flush(const Napi::CallbackInfo& info) { queue(info).flush(); }
+  /** (count): as `acceptAll`, from the ring without a copy, and sends all verdicts. */
+  void flush(const Napi::CallbackInfo& info) { accept(info, false).flush(); }
 
   void wake(const Napi::CallbackInfo& info) { tcpcrypt::wake(queue(info).wakeFd()); }
 
@@ -193,10 +195,42 @@ class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
   Napi::ObjectReference acceptances_;
 };
 
+/** Keeps its queues from being collected. */
+class WaiterBinding : public Napi::ObjectWrap<WaiterBinding> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "Waiter", {InstanceMethod<&WaiterBinding::wait>("wait")});
+  }
+
+  /** (...queues) */
+  explicit WaiterBinding(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+    if (info.Length() < 1 || info.Length() > Waiter::kMaxQueues) {
+      throw Napi::RangeError::New(info.Env(), "from 1 to 16 queues can be waited for");
+    }
+    std::vector<Queue*> queues;
+    for (size_t i = 0; i < info.Length(); i++) {
+      queues.push_back(&QueueBinding::of(info, info[i]));
+      references_.push_back(Napi::Persistent(info[i].As<Napi::Object>()));
+    }
+    guarded(info.Env(), [&] { waiter_ = std::make_unique<Waiter>(std::move(queues)); });
+  }
+
+ private:
+  /** (timeoutMs) */
+  Napi::Value wait(const Napi::CallbackInfo& info) {
+    const double timeoutMs = toNumber(info[0], "timeoutMs");
+    if (!waiter_->open()) throw Napi::Error::New(info.Env(), "the queue is closed");
+    return Napi::Number::New(info.Env(), guarded(info.Env(), [&] { return waiter_->wait(timeoutMs); }));
+  }
+
+  std::vector<Napi::ObjectReference> references_;
+  std::unique_ptr<Waiter> waiter_;
+};
+
 }  // namespace
 
 Napi::Function defineQueue(Napi::Env env) { return QueueBinding::define(env); }
 
-Napi::Function defineWait(Napi::Env env) { return Napi::Function::New<QueueBinding::wait>(env, "wait"); }
+Napi::Function defineWaiter(Napi::Env env) { return WaiterBinding::define(env); }
 
 }  // namespace tcpcrypt

@@ -69,6 +69,8 @@ Queue::Queue(const QueueOptions& options) : options_(options) {
   sendLimit_ = sendBuffer > kSendOverheadBytes ? sendBuffer - kSendOverheadBytes : 0;
   setBuffer(socket_.get(), SO_RCVBUFFORCE, SO_RCVBUF, options.receiveBufferBytes);
 
+  pieces_.reserve(3 * options.batch);
+  ends_.reserve(options.batch);
   headers_.resize(options.batch);
   vectors_.resize(options.batch);
   configure();

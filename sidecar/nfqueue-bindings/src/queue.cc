@@ -1,12 +1,17 @@
 // A bound queue at work: packets in, verdicts out.
 #include "queue.h"
 
+#include <linux/netfilter.h>
 #include <linux/netfilter/nfnetlink_queue.h>
 #include <poll.h>
+#include <sys/epoll.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <climits>
+#include <cmath>
+#include <utility>
 
 #include "failure.h"
 #include "netlink-message.h"
@@ -52,27 +57,56 @@ size_t Queue::receive(double timeoutMs, uint8_t* ring, QueuedPacket* packets) {
   }
 }
 
-void waitAny(std::span<Queue* const> queues, double timeoutMs) {
-  const bool forever = timeoutMs < 0 || timeoutMs > kForeverMs;
-  const auto deadline =
-      Clock::now() + std::chrono::nanoseconds(forever ? 0 : static_cast<int64_t>(timeoutMs * 1'000'000));
-  pollfd waiting[2 * kMaxWaiting];
-  nfds_t count = 0;
-  for (const Queue* queue : queues) {
-    if (!queue->early_.empty()) return;
-    waiting[count++] = {.fd = queue->wakeFd_, .events = POLLIN, .revents = 0};
-    waiting[count++] = {.fd = queue->socket_.get(), .events = POLLIN, .revents = 0};
+namespace {
+
+/** What an event is for: the queue's number, and whether it is its wake-up. */
+constexpr uint64_t kWake = 1 << 16;
+
+void watch(int epoll, int fd, uint64_t what) {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = what;
+  if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) != 0) throw systemFailure("cannot wait for a queue", errno);
+}
+
+/** As epoll_wait wants it: never shorter. */
+int wholeMs(double timeoutMs) {
+  if (timeoutMs < 0 || timeoutMs > INT_MAX) return -1;
+  return static_cast<int>(std::ceil(timeoutMs));
+}
+
+}  // namespace
+
+Waiter::Waiter(std::vector<Queue*> queues) : queues_(std::move(queues)), epoll_(epoll_create1(EPOLL_CLOEXEC)) {
+  if (!epoll_.open()) throw systemFailure("cannot wait for queues", errno);
+  for (size_t i = 0; i < queues_.size(); i++) {
+    watch(epoll_.get(), queues_[i]->socket_.get(), i);
+    watch(epoll_.get(), queues_[i]->wakeFd_, i | kWake);
   }
-  for (;;) {
-    const timespec left = remaining(deadline);
-    const int ready = ppoll(waiting, count, forever ? nullptr : &left, nullptr);
-    if (ready < 0 && errno == EINTR) continue;
-    if (ready < 0) throw systemFailure("cannot wait for packets", errno);
-    break;
+}
+
+bool Waiter::open() const {
+  return std::all_of(queues_.begin(), queues_.end(), [](const Queue* queue) { return queue->open(); });
+}
+
+uint32_t Waiter::wait(double timeoutMs) {
+  uint32_t ready = 0;
+  for (size_t i = 0; i < queues_.size(); i++) ready |= queues_[i]->early_.empty() ? 0 : 1u << i;
+  epoll_event events[2 * kMaxQueues];
+  int count;
+  do {
+    count = epoll_wait(epoll_.get(), events, 2 * kMaxQueues, ready != 0 ? 0 : wholeMs(timeoutMs));
+  } while (count < 0 && errno == EINTR);
+  if (count < 0) throw systemFailure("cannot wait for packets", errno);
+  for (int at = 0; at < count; at++) {
+    const uint64_t what = events[at].data.u64;
+    if (what & kWake) {
+      takeWake(queues_[what & ~kWake]->wakeFd_);
+    } else {
+      ready |= 1u << what;
+    }
   }
-  for (nfds_t at = 0; at < count; at += 2) {
-    if (waiting[at].revents != 0) takeWake(waiting[at].fd);
-  }
+  return ready;
 }
 
 size_t Queue::takeEarly(uint8_t* ring) {
@@ -87,17 +121,23 @@ size_t Queue::takeEarly(uint8_t* ring) {
   return slot;
 }
 
+void Queue::pointAt(uint8_t* ring) {
+  if (ring == ring_) return;
+  ring_ = ring;
+  for (size_t slot = 0; slot < options_.batch; slot++) {
+    vectors_[slot] = {.iov_base = ring + slot * kSlotBytes, .iov_len = kSlotBytes};
+    headers_[slot] = {};
+    headers_[slot].msg_hdr.msg_iov = &vectors_[slot];
+    headers_[slot].msg_hdr.msg_iovlen = 1;
+  }
+}
+
 /** Takes what the socket holds, up to a batch. 0: nothing is there. */
 size_t Queue::drain(uint8_t* ring, QueuedPacket* packets) {
+  pointAt(ring);
   for (;;) {
     size_t messages = takeEarly(ring);
     if (messages == 0) {
-      for (size_t slot = 0; slot < options_.batch; slot++) {
-        vectors_[slot] = {.iov_base = ring + slot * kSlotBytes, .iov_len = kSlotBytes};
-        headers_[slot] = {};
-        headers_[slot].msg_hdr.msg_iov = &vectors_[slot];
-        headers_[slot].msg_hdr.msg_iovlen = 1;
-      }
       const int result = recvmmsg(socket_.get(), headers_.data(), options_.batch, MSG_DONTWAIT, nullptr);
       if (result < 0) {
         if (errno == EAGAIN) return 0;
@@ -130,51 +170,78 @@ size_t Queue::drain(uint8_t* ring, QueuedPacket* packets) {
 
 void Queue::verdict(uint32_t id, uint32_t verdict, std::optional<uint32_t> mark, const uint8_t* payload,
                     std::optional<size_t> payloadBytes) {
+  makeRoom(payloadBytes ? attributeBytes(*payloadBytes) : 0);
+  NetlinkMessage message = newVerdict(id, verdict, mark);
+  if (payloadBytes) message.add(NFQA_PAYLOAD, payload, *payloadBytes);
+  const size_t bytes = message.finish();
+  addPiece(verdicts_.get() + verdictBytes_, bytes);
+  verdictBytes_ += bytes;
+  ends_.push_back({pieces_.size(), bytes});
+}
+
+void Queue::acceptFrom(uint32_t id, std::optional<uint32_t> mark, const uint8_t* payload, size_t payloadBytes) {
+  static constexpr uint8_t kPadding[NLA_ALIGNTO] = {};
+  makeRoom(NLA_HDRLEN);
+  NetlinkMessage message = newVerdict(id, NF_ACCEPT, mark);
+  message.addHead(NFQA_PAYLOAD, payloadBytes);
+  const size_t elsewhere = NLA_ALIGN(payloadBytes);
+  const size_t bytes = message.finish(elsewhere);
+  addPiece(verdicts_.get() + verdictBytes_, bytes);
+  addPiece(payload, payloadBytes);
+  addPiece(kPadding, elsewhere - payloadBytes);
+  verdictBytes_ += bytes;
+  ends_.push_back({pieces_.size(), bytes + elsewhere});
+}
+
+/** Sends the batch if a verdict that takes so much beside its head and mark would not fit. */
+void Queue::makeRoom(size_t bytes) {
+  const size_t needed = kNfMessageHeaderBytes + attributeBytes(sizeof(nfqnl_msg_verdict_hdr)) +
+                        attributeBytes(sizeof(uint32_t)) + bytes;
+  if (needed > verdictCapacity_ - verdictBytes_) flush();
+}
+
+NetlinkMessage Queue::newVerdict(uint32_t id, uint32_t verdict, std::optional<uint32_t> mark) {
   nfqnl_msg_verdict_hdr header{};
   header.verdict = htonl(verdict);
   header.id = htonl(id);
-  const size_t needed = kNfMessageHeaderBytes + attributeBytes(sizeof header) +
-                        (mark ? attributeBytes(sizeof *mark) : 0) +
-                        (payloadBytes ? attributeBytes(*payloadBytes) : 0);
-  if (needed > verdictCapacity_ - verdictBytes_) flush();
   NetlinkMessage message(verdicts_.get() + verdictBytes_, NFNL_SUBSYS_QUEUE, NFQNL_MSG_VERDICT, 0, 0,
                          options_.number);
   message.add(NFQA_VERDICT_HDR, &header, sizeof header);
   if (mark) message.addBe32(NFQA_MARK, *mark);
-  if (payloadBytes) message.add(NFQA_PAYLOAD, payload, *payloadBytes);
-  verdictBytes_ += message.finish();
+  return message;
 }
 
-/** Where the messages from `from` on end that fit into `limit` bytes; one at least. */
-size_t Queue::chunkEnd(size_t from, size_t limit, size_t& messages) const {
-  size_t end = from;
-  for (messages = 0; end < verdictBytes_; messages++) {
-    uint32_t length;
-    std::memcpy(&length, verdicts_.get() + end, sizeof length);
-    if (messages > 0 && end + length - from > limit) break;
-    end += length;
-  }
-  return end;
+void Queue::addPiece(const uint8_t* bytes, size_t length) {
+  if (length != 0) pieces_.push_back({.iov_base = const_cast<uint8_t*>(bytes), .iov_len = length});
 }
 
 void Queue::flush() {
   size_t limit = sendLimit_;
-  size_t at = 0;
-  while (at < verdictBytes_) {
-    size_t messages;
-    const size_t end = chunkEnd(at, limit, messages);
-    if (send(socket_.get(), verdicts_.get() + at, end - at, 0) < 0) {
+  for (size_t first = 0; first < ends_.size();) {
+    const size_t from = first == 0 ? 0 : ends_[first - 1].pieces;
+    size_t end = first;
+    size_t bytes = 0;
+    // One at least.
+    do {
+      bytes += ends_[end++].bytes;
+    } while (end < ends_.size() && bytes + ends_[end].bytes <= limit && ends_[end].pieces - from <= IOV_MAX);
+    msghdr message{};
+    message.msg_iov = pieces_.data() + from;
+    message.msg_iovlen = ends_[end - 1].pieces - from;
+    if (sendmsg(socket_.get(), &message, 0) < 0) {
       if (errno == EINTR) continue;
       const bool tooMuch = errno == ENOBUFS || errno == ENOMEM || errno == EMSGSIZE;
-      if (tooMuch && messages > 1) {
-        limit = (end - at) / 2;
+      if (tooMuch && end - first > 1) {
+        limit = bytes / 2;
         continue;
       }
-      stats_.verdictErrors += messages;
+      stats_.verdictErrors += end - first;
     }
-    at = end;
+    first = end;
   }
   verdictBytes_ = 0;
+  pieces_.clear();
+  ends_.clear();
 }
 
 void Queue::close() {

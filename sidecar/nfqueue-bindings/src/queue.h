@@ -9,11 +9,11 @@
 #include <deque>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
 #include "file-descriptor.h"
+#include "netlink-message.h"
 #include "netlink-parse.h"
 
 namespace tcpcrypt {
@@ -60,9 +60,12 @@ class Queue {
    */
   size_t receive(double timeoutMs, uint8_t* ring, QueuedPacket* packets);
 
-  /** Adds a verdict to the batch, which is sent first if it is full. At most kMaxPayloadBytes of payload. */
+  /** Adds a verdict to the batch, which is sent first if it is full. At most kMaxPayloadBytes of payload, copied. */
   void verdict(uint32_t id, uint32_t verdict, std::optional<uint32_t> mark, const uint8_t* payload,
                std::optional<size_t> payloadBytes);
+
+  /** Accepts with a payload that is not copied: it must stay as it is until `flush`, which must come before long. */
+  void acceptFrom(uint32_t id, std::optional<uint32_t> mark, const uint8_t* payload, size_t payloadBytes);
 
   /** Sends the batch in one system call (more only if the socket's buffer may not grow to hold it). */
   void flush();
@@ -81,8 +84,11 @@ class Queue {
   int awaitAck(uint32_t sequence);
   size_t drain(uint8_t* ring, QueuedPacket* packets);
   size_t takeEarly(uint8_t* ring);
-  size_t chunkEnd(size_t from, size_t limit, size_t& messages) const;
-  friend void waitAny(std::span<Queue* const> queues, double timeoutMs);
+  void makeRoom(size_t bytes);
+  NetlinkMessage newVerdict(uint32_t id, uint32_t verdict, std::optional<uint32_t> mark);
+  void addPiece(const uint8_t* bytes, size_t length);
+  void pointAt(uint8_t* ring);
+  friend class Waiter;
 
   QueueOptions options_;
   FileDescriptor socket_;
@@ -90,19 +96,44 @@ class Queue {
   QueueStats stats_;
   /** Packets that came before the answer to our configuration. */
   std::deque<std::vector<uint8_t>> early_;
+  /** For `recvmmsg`, one for each slot of the ring that begins at `ring_`; only made anew when that has moved. */
+  const uint8_t* ring_ = nullptr;
   std::vector<mmsghdr> headers_;
   std::vector<iovec> vectors_;
+  /** The messages of the batch one after the other, but for payloads that lie elsewhere. */
   std::unique_ptr<uint8_t[]> verdicts_;
   size_t verdictCapacity_ = 0;
   size_t verdictBytes_ = 0;
+  /** What is to be sent, in order, and where in it each message ends. */
+  std::vector<iovec> pieces_;
+  struct MessageEnd {
+    size_t pieces;
+    size_t bytes;
+  };
+  std::vector<MessageEnd> ends_;
   size_t sendLimit_ = 0;
 };
 
-/**
- * Waits until one of the queues may have packets, a wake-up for any of them comes (it is consumed), or the
- * timeout is over (negative: no limit). At most kMaxWaiting queues. Throws `Failure`.
- */
-void waitAny(std::span<Queue* const> queues, double timeoutMs);
-inline constexpr size_t kMaxWaiting = 16;
+/** Waits for several queues at once, each of which outlives it. Used by one thread at a time. */
+class Waiter {
+ public:
+  static constexpr size_t kMaxQueues = 16;
+
+  /** From 1 to kMaxQueues open ones. Throws `Failure`. */
+  explicit Waiter(std::vector<Queue*> queues);
+
+  /**
+   * Waits until one of the queues may have packets, a wake-up for any of them comes (it is consumed), or the timeout is
+   * over (0: does not wait; negative: no limit; else rounded up to milliseconds). Returns which may have packets, a bit
+   * each, the first queue's the lowest. Throws `Failure`.
+   */
+  uint32_t wait(double timeoutMs);
+
+  bool open() const;
+
+ private:
+  std::vector<Queue*> queues_;
+  FileDescriptor epoll_;
+};
 
 }  // namespace tcpcrypt
