@@ -8,6 +8,7 @@ import { fetchWhole, inTheMiddle, SECRET_SERVER } from './support/fetch.ts';
 import { Agent, pluginsIn } from './support/node.ts';
 import { pod } from './support/pods.ts';
 import { sharedCluster as cluster, skip, useNamespace } from './support/shared.ts';
+import { sidecarReady } from './support/sidecar.ts';
 
 const ends = { client: 'client', server: 'server', node: 'node1' } as const;
 const context = useNamespace('agent-test', async (namespace) => {
@@ -17,12 +18,14 @@ const context = useNamespace('agent-test', async (namespace) => {
     pod({ name: 'client', node: 'node1' }),
     pod({ name: 'server', node: 'node2', command: SECRET_SERVER }),
   ]);
+  for (const name of ['client', 'server']) await sidecarReady(namespace, name);
 });
 
 /** Starts a pod on node1 and lets it fetch the letter; that it is encrypted is for the capture around it to say. */
 async function startAndFetch(name: string): Promise<void> {
   const { namespace } = context;
   await namespace.start([pod({ name, node: 'node1' })]);
+  await sidecarReady(namespace, name);
   fetchWhole(namespace, { client: name, server: 'server' });
 }
 

@@ -18,6 +18,7 @@ import { fetchLetter, SECRET_SERVER } from './support/fetch.ts';
 import { Agent, condition } from './support/node.ts';
 import { pod } from './support/pods.ts';
 import { sharedCluster as cluster, skip, useNamespace } from './support/shared.ts';
+import { sidecarReady } from './support/sidecar.ts';
 
 const NODE = 'node2';
 const BRIDGE = '10-bridge.conflist';
@@ -33,6 +34,7 @@ const context = useNamespace('conflist-test', async (namespace) => {
   original = withoutOurs(readFileSync(file(BRIDGE), 'utf8'));
   for (const name of Object.keys(PRIMARY)) standIn(PRIMARY[name].type);
   await namespace.start([pod({ name: 'server', node: 'node1', command: SECRET_SERVER })]);
+  await sidecarReady(namespace, 'server');
 });
 
 afterEach(async () => {
@@ -85,6 +87,7 @@ function running(ask: () => boolean): boolean {
 async function startsAndEncrypts(name: string): Promise<void> {
   const { namespace } = context;
   await namespace.start([pod({ name, node: NODE })]);
+  await sidecarReady(namespace, name);
   const captured = await fetchLetter(namespace, { client: name, server: 'server', node: NODE });
   assert.ok(captured.dataPackets > 100, `only ${captured.dataPackets} packets with data`);
   assert.equal(captured.find('treasure'), undefined, `${name} was served in clear`);

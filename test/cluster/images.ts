@@ -3,16 +3,7 @@
  * Dockerfiles name by a build argument is made of Debian's packages.
  */
 import { createHash } from 'node:crypto';
-import {
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { runCommand } from './machine.ts';
@@ -26,8 +17,8 @@ export const BASE_IMAGE = 'localhost/debian:12';
 /** curl, nginx, dig, iperf3 and the like, for tests' pods. */
 export const TOOLS_IMAGE = 'localhost/tcpcrypt-test-tools:1';
 export const PRODUCT_IMAGE = 'localhost/tcpcrypt:dev';
-export const NEXT_VERSION = '99.0.0';
-const NEXT_IMAGE = `localhost/tcpcrypt:${NEXT_VERSION}`;
+export const NEXT_TAG = 'next';
+const NEXT_IMAGE = `localhost/tcpcrypt:${NEXT_TAG}`;
 
 const repository = join(import.meta.dirname, '../..');
 const BUILD_TIMEOUT_MS = 1_200_000;
@@ -150,16 +141,14 @@ export async function productImage(archive = join(repository, 'build/tcpcrypt-im
   return archive;
 }
 
-/** The same layers and one more, which says another version. */
+/** The same layers under another name, for upgrades. */
 export async function nextImage(): Promise<string> {
   const product = await productImage();
   const archive = join(repository, 'build/tcpcrypt-next-image.tar');
   mkdirSync(dirname(archive), { recursive: true });
   const context = mkdtempSync(join(tmpdir(), 'tcpcrypt-image-'));
   try {
-    const manifest = JSON.parse(readFileSync(join(repository, 'package.json'), 'utf8'));
-    writeFileSync(join(context, 'package.json'), JSON.stringify({ ...manifest, version: NEXT_VERSION }));
-    const dockerfile = `FROM docker-archive:${product}\nCOPY package.json /opt/tcpcrypt/package.json\n`;
+    const dockerfile = `FROM docker-archive:${product}\nLABEL version=${NEXT_TAG}\n`;
     writeFileSync(join(context, 'Dockerfile'), dockerfile);
     buildImage({ tag: NEXT_IMAGE, context }, archive);
   } finally {

@@ -4,12 +4,13 @@ import { test } from 'node:test';
 import { eventually } from '../kernel/support/processes.ts';
 import { type NodeName, nodeNames } from './addresses.ts';
 import { reboot } from './cluster.ts';
-import { NEXT_VERSION, nextImage, productImage } from './images.ts';
+import { NEXT_TAG, nextImage, productImage } from './images.ts';
 import { chart, helm, installChart } from './support/chart.ts';
 import { fetchWhole, inTheMiddle, SECRET_SERVER } from './support/fetch.ts';
 import { Agent, pluginsIn, traces } from './support/node.ts';
-import { type Pod, pod } from './support/pods.ts';
+import { pod } from './support/pods.ts';
 import { sharedCluster as cluster, skip, useNamespace } from './support/shared.ts';
+import { sidecarReady } from './support/sidecar.ts';
 
 const ends = { client: 'client', server: 'server', node: 'node1' } as const;
 const context = useNamespace('life-test', async (namespace) => {
@@ -19,6 +20,7 @@ const context = useNamespace('life-test', async (namespace) => {
     pod({ name: 'client', node: 'node1' }),
     pod({ name: 'server', node: 'node2', command: SECRET_SERVER }),
   ]);
+  for (const name of ['client', 'server']) await sidecarReady(namespace, name);
 });
 
 /** Whether a pod has our sidecar. */
@@ -27,11 +29,11 @@ const isInjected = (name: string): boolean =>
 
 const allTraces = (): string[] => nodeNames.flatMap((node) => traces(cluster, node));
 
-/** Each node's agent is of this version, and has given its policy to as many pods. */
-async function agentsServe(version: string, pods: Readonly<Record<NodeName, number>>): Promise<void> {
+/** Each node's agent is of this image, and has given its policy to as many pods. */
+async function agentsServe(image: string, pods: Readonly<Record<NodeName, number>>): Promise<void> {
   for (const node of nodeNames) {
     const agent = new Agent(cluster, node);
-    assert.equal(agent.version(), version);
+    assert.equal(agent.image, image);
     await eventually(
       () => agent.programmedPods() === pods[node],
       `${pods[node]} pods of ${node} with rules and policy`,
@@ -40,22 +42,26 @@ async function agentsServe(version: string, pods: Readonly<Record<NodeName, numb
   }
 }
 
+/** How often a pod's containers were started again, each. */
+function restarts(name: string): number[] {
+  const { containerStatuses = [], initContainerStatuses = [] } = context.namespace.pod(name).status;
+  return [...initContainerStatuses, ...containerStatuses].map(({ restartCount }) => restartCount);
+}
+
 async function rebooted(node: NodeName, name: string): Promise<void> {
-  const { namespace } = context;
+  const before = restarts(name);
   await reboot(cluster, node);
-  const started = (): boolean => {
-    const { containerStatuses = [], initContainerStatuses = [] }: Pod['status'] = namespace.pod(name).status;
-    return [...initContainerStatuses, ...containerStatuses].every(({ restartCount }) => restartCount > 0);
-  };
-  await eventually(started, `${name} started again`, 120_000);
-  namespace.ready([`pod/${name}`]);
+  const startedAgain = (): boolean => restarts(name).every((count, i) => count > before[i]!);
+  await eventually(startedAgain, `${name} started again`, 120_000);
+  context.namespace.ready([`pod/${name}`]);
+  await sidecarReady(context.namespace, name);
 }
 
 test('upgraded and rolled back in the middle of downloads, with sidecars of both versions', {
   skip,
 }, async () => {
   const { namespace } = context;
-  const mine = new Agent(cluster, 'node1').version();
+  const mine = new Agent(cluster, 'node1').image;
   await inTheMiddle(namespace, ends, async () => {
     helm(cluster, [
       'upgrade',
@@ -63,11 +69,12 @@ test('upgraded and rolled back in the middle of downloads, with sidecars of both
       chart,
       '--reuse-values',
       '--set',
-      `image.tag=${NEXT_VERSION}`,
+      `image.tag=${NEXT_TAG}`,
       '--wait',
     ]);
-    await agentsServe(NEXT_VERSION, { node1: 1, node2: 1 });
+    await agentsServe(mine.replace(/[^:]*$/, NEXT_TAG), { node1: 1, node2: 1 });
     await namespace.start([pod({ name: 'newer', node: 'node1' })]);
+    await sidecarReady(namespace, 'newer');
     fetchWhole(namespace, { client: 'newer', server: 'server' });
     helm(cluster, ['rollback', 'tcpcrypt', '--wait']);
     await agentsServe(mine, { node1: 2, node2: 1 });

@@ -1,5 +1,5 @@
 /** A node: containerd, kubelet and kube-proxy on a machine, with the reference CNI plugins. */
-import { cpSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { dnsAddresses, type NodeName, nodes, podCidrs } from './addresses.ts';
 import type { User } from './api-server.ts';
@@ -49,10 +49,11 @@ export function startKubelet(options: NodeOptions): void {
   ]);
 }
 
-/** The primary CNI plugin, as an administrator sets it up: a bridge, and addresses of both families. */
+/** The primary CNI plugin, as an administrator sets it up, once: a bridge, and addresses of both families. */
 function installNetwork(machine: Machine, name: NodeName): void {
   const bin = join(machine.folder, 'root/opt/cni/bin');
   const conf = join(machine.folder, 'root/etc/cni/net.d');
+  if (existsSync(conf)) return;
   for (const folder of [bin, conf]) mkdirSync(folder, { recursive: true });
   for (const plugin of readdirSync(CNI_PLUGINS)) cpSync(join(CNI_PLUGINS, plugin), join(bin, plugin));
   writeFileSync(join(conf, '10-bridge.conflist'), JSON.stringify(conflist(name), undefined, 2));

@@ -52,17 +52,19 @@ export function pluginsIn(cluster: Cluster, node: NodeName, file = CONFLIST): st
 
 interface AgentPod {
   readonly metadata: { readonly name: string; readonly uid: string; readonly deletionTimestamp?: string };
+  readonly spec: { readonly containers: readonly { readonly image: string }[] };
 }
 
-/** What the agent's process id is: the container's first process, not the one that holds the namespaces. */
+/** Process ids in the agent's control groups, the eldest first, without what holds the namespaces and what it runs. */
 const FIND_PROCESS = `for file in $(grep -ls "pod$1" /proc/[0-9]*/cgroup); do
   pid=\${file#/proc/}; pid=\${pid%/cgroup}
-  [ "$(cat /proc/$pid/comm)" = pause ] || echo "$pid"
-done`;
+  grep -qs tcpcrypt-node-agent "/proc/$pid/cmdline" && echo "$(cut -d ' ' -f 22 "/proc/$pid/stat") $pid"
+done | sort -n | cut -d ' ' -f 2`;
 
 /** The agent that runs on a node, as it is when this is made. */
 export class Agent {
   readonly name: string;
+  readonly image: string;
   readonly #uid: string;
   readonly #cluster: Cluster;
   readonly #node: NodeName;
@@ -75,6 +77,7 @@ export class Agent {
     const found = items.find(({ metadata }) => metadata.deletionTimestamp === undefined);
     if (!found) throw new Error(`${node} has no agent`);
     this.name = found.metadata.name;
+    this.image = found.spec.containers[0]!.image;
     this.#uid = found.metadata.uid;
     this.#cluster = cluster;
     this.#node = node;
@@ -96,12 +99,6 @@ export class Agent {
   state(): string {
     const { stdout } = this.#run('cat', [`/proc/${this.process()}/stat`]);
     return stdout.replace(/^.*\) /s, '')[0] ?? '';
-  }
-
-  version(): string {
-    const command = ['tcpcrypt-node-agent', '--version'];
-    const { stdout } = this.#cluster.kubectl(['exec', '-n', RELEASE_NAMESPACE, this.name, '--', ...command]);
-    return stdout.trim().replace(/^.* /, '');
   }
 
   isReady(): boolean {

@@ -1,6 +1,7 @@
 /** The sidecar put into a pod by hand, as the operator's injection will put it, but with rules of its own. */
 import { setTimeout } from 'node:timers/promises';
 import type { ConnectionInfo } from '../../../sidecar/rewriter/types.ts';
+import { eventually } from '../../kernel/support/processes.ts';
 import { PRODUCT_IMAGE } from '../images.ts';
 import type { TestNamespace } from './pods.ts';
 
@@ -47,20 +48,34 @@ export function connections(namespace: TestNamespace, pod: string): ConnectionIn
   return Array.isArray(answer) ? answer : answer.connections;
 }
 
-/** The connection that both ends know and that is encrypted. */
+/** Waits until a pod's rewriter runs: where a machine is very busy, a pod starts without waiting for it. */
+export async function sidecarReady(namespace: TestNamespace, pod: string): Promise<void> {
+  const command = ['tcpcrypt', 'connections', '--json', '--api-socket', CONTROL_SOCKET];
+  const answers = (): boolean =>
+    namespace.exec(`${pod}/tcpcrypt`, command, { allowFailure: true }).status === 0;
+  await eventually(answers, `the sidecar of ${pod}`, 60_000);
+}
+
+/** The newest connection that both ends know and that is encrypted; of a session, if one is named. */
 export async function encryptedAtBothEnds(
   namespace: TestNamespace,
   client: string,
   server: string,
   port: number,
+  sessionId?: string,
 ): Promise<readonly [ConnectionInfo, ConnectionInfo]> {
   let seen = '';
   for (let tries = 20; tries > 0; tries--) {
     const mine = connections(namespace, client);
     const theirs = connections(namespace, server);
-    const at = mine.find(({ remote, state }) => remote.endsWith(`:${port}`) && state === 'encrypted');
-    const end = theirs.find(({ remote, state }) => remote === at?.local && state === 'encrypted');
-    if (at && end) return [at, end];
+    const encrypted = mine
+      .filter(({ remote, state }) => remote.endsWith(`:${port}`) && state === 'encrypted')
+      .filter((each) => sessionId === undefined || each.sessionId === sessionId)
+      .toReversed();
+    for (const at of encrypted) {
+      const end = theirs.find(({ remote, state }) => remote === at.local && state === 'encrypted');
+      if (end) return [at, end];
+    }
     seen = JSON.stringify({ mine, theirs });
     await setTimeout(500);
   }
