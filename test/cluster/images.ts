@@ -50,14 +50,23 @@ export interface ImageBuild {
   readonly timestamp?: number;
 }
 
-/** Builds an image and writes it to `archive`, for `ctr images import` and `docker load`. */
+/**
+ * Builds an image and writes it to `archive`, for `ctr images import` and `docker load`, unless it is there already.
+ * By the image's id: somebody else may build another of the same name meanwhile.
+ */
 export function buildImage(build: ImageBuild, archive: string): void {
   const { tag, context, dockerfile = join(context, 'Dockerfile'), buildArgs = {}, timestamp = 0 } = build;
   const args = Object.entries(buildArgs).flatMap(([name, value]) => ['--build-arg', `${name}=${value}`]);
   args.push(...authorities());
   const how = ['--isolation', 'chroot', '--layers', '--pull=never', '--timestamp', String(timestamp)];
-  buildah('bud', ...how, ...args, '--tag', tag, '--file', dockerfile, context);
-  exportImage(tag, archive);
+  mkdirSync(dirname(archive), { recursive: true });
+  const idFile = `${archive}.${process.pid}.id`;
+  buildah('bud', ...how, ...args, '--iidfile', idFile, '--tag', tag, '--file', dockerfile, context);
+  const id = readFileSync(idFile, 'utf8').trim();
+  const written = `${archive}.id`;
+  const isThere = existsSync(archive) && existsSync(written) && readFileSync(written, 'utf8').trim() === id;
+  if (!isThere) exportImage(id, tag, archive);
+  renameSync(idFile, written);
 }
 
 /** Where the network has certificate authorities of its own, npm in a build has to know them as npm here does. */
@@ -68,9 +77,9 @@ function authorities(): string[] {
   return ['--volume', `${bundle}:${inside}:ro`, '--build-arg', `NODE_EXTRA_CA_CERTS=${inside}`];
 }
 
-function exportImage(tag: string, archive: string): void {
+function exportImage(id: string, tag: string, archive: string): void {
   const unfinished = `${archive}.${process.pid}`;
-  buildah('push', '--quiet', tag, `docker-archive:${unfinished}:${tag}`);
+  buildah('push', '--quiet', id, `docker-archive:${unfinished}:${tag}`);
   renameSync(unfinished, archive);
 }
 
@@ -145,7 +154,6 @@ export async function productImage(archive = join(repository, 'build/tcpcrypt-im
   const given = process.env['TCPCRYPT_IMAGE'];
   if (given) return given;
   await baseImage();
-  mkdirSync(dirname(archive), { recursive: true });
   buildImage({ tag: PRODUCT_IMAGE, context: repository, buildArgs: { BASE: BASE_IMAGE } }, archive);
   return archive;
 }

@@ -1,10 +1,13 @@
 /** The product as a user installs it, but for where the image comes from. */
 import type { ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
+import { eventually } from '../../kernel/support/processes.ts';
 import type { Cluster } from '../cluster.ts';
-import { PRODUCT_IMAGE } from '../images.ts';
+import { PRODUCT_IMAGE, productImage } from '../images.ts';
 import type { RunOptions, RunResult } from '../machine.ts';
 import { buildPrograms, requireProgram } from '../programs.ts';
+import { pod, type TestNamespace } from './pods.ts';
+import { useNamespace } from './shared.ts';
 
 export const RELEASE_NAMESPACE = 'tcpcrypt-system';
 export const chart = join(import.meta.dirname, '../../../charts/tcpcrypt');
@@ -53,4 +56,37 @@ export async function installChart(cluster: Cluster, values: readonly string[] =
   throw new Error(
     [`helm install: ${stderr}`, look('get', 'pods', '-o', 'wide'), look('get', 'events'), ...logs].join('\n'),
   );
+}
+
+/** A namespace of the shared cluster that has the chart: the first file to need it installs it, and it stays. */
+export function useChart(
+  name: string,
+  prepare: (namespace: TestNamespace) => Promise<void>,
+): ReturnType<typeof useNamespace> {
+  return useNamespace(name, async (namespace) => {
+    const { cluster } = namespace;
+    const isNew = cluster.loadImage(await productImage());
+    const wasThere = helm(cluster, ['status', 'tcpcrypt'], { allowFailure: true }).status === 0;
+    await installChart(cluster);
+    // An image of the same name: the release does not see that it is another.
+    if (isNew && wasThere) restartProduct(cluster);
+    await eventually(() => injects(namespace), 'a pod injected', 30_000);
+    await prepare(namespace);
+  });
+}
+
+function restartProduct(cluster: Cluster): void {
+  const parts = ['deployment/tcpcrypt-operator', 'daemonset/tcpcrypt-node-agent'];
+  cluster.kubectl(['-n', RELEASE_NAMESPACE, 'rollout', 'restart', ...parts]);
+  for (const part of parts)
+    cluster.kubectl(['-n', RELEASE_NAMESPACE, 'rollout', 'status', '--timeout=3m', part], {
+      timeoutMs: 200_000,
+    });
+}
+
+/** Whether the webhook puts the sidecar into a pod of the namespace. */
+export function injects(namespace: TestNamespace): boolean {
+  const input = JSON.stringify(pod({ name: 'not-stored', node: 'node1' }));
+  const { stdout } = namespace.kubectl(['create', '--dry-run=server', '-o', 'json', '-f', '-'], { input });
+  return JSON.parse(stdout).metadata.annotations?.['tcpcrypt.io/status'] === 'injected';
 }

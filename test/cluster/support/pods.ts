@@ -25,6 +25,8 @@ export interface PodOptions {
   readonly labels?: Readonly<Record<string, string>>;
   /** More of the pod's spec. */
   readonly spec?: object;
+  /** More of its container. */
+  readonly container?: object;
 }
 
 const IDLE = ['sleep', 'infinity'];
@@ -36,7 +38,14 @@ export const WEB_SERVER = [
 ];
 
 /** A pod of the tools image on one node; it ends at once when it is deleted. */
-export function pod({ name, node, command = IDLE, labels = {}, spec = {} }: PodOptions): object {
+export function pod({
+  name,
+  node,
+  command = IDLE,
+  labels = {},
+  spec = {},
+  container = {},
+}: PodOptions): object {
   const probe = command === WEB_SERVER ? { readinessProbe: { httpGet: { port: 80 }, periodSeconds: 1 } } : {};
   return {
     apiVersion: 'v1',
@@ -45,7 +54,9 @@ export function pod({ name, node, command = IDLE, labels = {}, spec = {} }: PodO
     spec: {
       nodeName: node,
       terminationGracePeriodSeconds: 0,
-      containers: [{ name: 'main', image: TOOLS_IMAGE, imagePullPolicy: 'Never', command, ...probe }],
+      containers: [
+        { name: 'main', image: TOOLS_IMAGE, imagePullPolicy: 'Never', command, ...probe, ...container },
+      ],
       ...spec,
     },
   };
@@ -85,6 +96,24 @@ export class TestNamespace {
       (each) => this.kubectl(['logs', each, '--all-containers', '--tail=20'], { allowFailure: true }).stdout,
     );
     throw new Error([stderr, events.split('\n').slice(-30).join('\n'), ...logs].join('\n'));
+  }
+
+  /** Waits until a Deployment's pods are what it says, and ready. */
+  rolledOut(deployment: string, timeoutSeconds = 180): void {
+    const args = ['rollout', 'status', `--timeout=${timeoutSeconds}s`, `deployment/${deployment}`];
+    this.kubectl(args, { timeoutMs: 1000 * (timeoutSeconds + 30) });
+  }
+
+  /** Waits for a Job's end; throws, with what it said, when it failed. */
+  completed(job: string, timeoutSeconds = 120): void {
+    const args = ['wait', '--for=condition=Complete', `--timeout=${timeoutSeconds}s`, `job/${job}`];
+    const { status, stderr } = this.kubectl(args, {
+      allowFailure: true,
+      timeoutMs: 1000 * (timeoutSeconds + 30),
+    });
+    if (status === 0) return;
+    const { stdout } = this.kubectl(['describe', 'pods', '-l', `job-name=${job}`], { allowFailure: true });
+    throw new Error(`${stderr}${stdout}`);
   }
 
   kubectl(args: readonly string[], options: RunOptions = {}): RunResult {

@@ -1,13 +1,16 @@
-/** The sidecar put into a pod by hand, as the operator's injection will put it, but with rules of its own. */
+/** A pod's sidecar: put in by hand, and looked at. */
 import { setTimeout } from 'node:timers/promises';
 import type { ConnectionInfo } from '../../../sidecar/rewriter/types.ts';
+import { parseMetrics, type Sample } from '../../kernel/support/metrics.ts';
+import type { NodeName } from '../addresses.ts';
 import { PRODUCT_IMAGE } from '../images.ts';
+import type { Machine } from '../machine.ts';
 import type { TestNamespace } from './pods.ts';
 
 const STATE = '/run/tcpcrypt-state';
 const CONTROL_SOCKET = `${STATE}/control.sock`;
 
-/** More of a pod's spec: the sidecar starts first, and what it needs to be allowed. */
+/** More of a pod's spec: the sidecar starts first, and what it needs to be allowed. As injection does it, but with rules of its own. */
 export const sidecarSpec = {
   // In a pod /proc/sys is read-only: this is the CNI plugin's part.
   securityContext: { sysctls: [{ name: 'net.netfilter.nf_conntrack_tcp_be_liberal', value: '1' }] },
@@ -40,11 +43,62 @@ export const sidecarSpec = {
   volumes: [{ name: 'tcpcrypt-state', emptyDir: { medium: 'Memory' } }],
 };
 
-/** A pod's connections as its sidecar knows them. */
-export function connections(namespace: TestNamespace, pod: string): ConnectionInfo[] {
-  const command = ['tcpcrypt', 'connections', '--json', '--api-socket', CONTROL_SOCKET];
-  const answer = JSON.parse(namespace.exec(`${pod}/tcpcrypt`, command).stdout);
-  return Array.isArray(answer) ? answer : answer.connections;
+/** The socket's path as a whole is longer than an address may be. */
+const ASK = 'cd "$1" && exec curl -sSf --max-time 10 --unix-socket control.sock "http://localhost/v1/$2"';
+/** Process id and command line of each process in a pod's control groups. */
+const PROCESSES = `grep -ls "pod$1" /proc/[0-9]*/cgroup | while IFS=/ read -r _ _ pid _; do
+  echo "$pid $(tr '\\0' ' ' <"/proc/$pid/cmdline")"; done`;
+
+export interface Process {
+  /** As its node knows it. */
+  readonly pid: number;
+  readonly commandLine: string;
+}
+
+/** The sidecar of a pod, asked as the node agent asks it: over its control socket, from the pod's node. */
+export class Sidecar {
+  readonly #uid: string;
+  readonly node: Machine;
+
+  constructor(namespace: TestNamespace, name: string) {
+    const { metadata, spec } = namespace.pod(name);
+    this.#uid = metadata.uid;
+    this.node = namespace.cluster.nodes[spec.nodeName as NodeName];
+  }
+
+  metrics(): Sample[] {
+    return parseMetrics(this.#ask('metrics'));
+  }
+
+  connections(): ConnectionInfo[] {
+    const answer = JSON.parse(this.#ask('connections'));
+    return Array.isArray(answer) ? answer : answer.connections;
+  }
+
+  /** All of the pod's processes. */
+  processes(): Process[] {
+    const { stdout } = this.node.run('sh', ['-c', PROCESSES, 'sh', this.#uid]);
+    return [...stdout.matchAll(/^(\d+) (.*)$/gm)].map(([, pid, commandLine]) => ({
+      pid: Number(pid),
+      commandLine: commandLine!.trim(),
+    }));
+  }
+
+  /** The process that handles packets. */
+  rewriter(): Process {
+    const found = this.processes().find(({ commandLine }) => /\/cli\.\w+ run /.test(commandLine));
+    if (!found) throw new Error('the rewriter does not run');
+    return found;
+  }
+
+  signal({ pid }: Process, name: 'KILL' | 'STOP' | 'CONT'): void {
+    this.node.run('kill', [`-${name}`, String(pid)]);
+  }
+
+  #ask(what: string): string {
+    const volume = `/var/lib/kubelet/pods/${this.#uid}/volumes/kubernetes.io~empty-dir/tcpcrypt-state`;
+    return this.node.run('sh', ['-c', ASK, 'sh', volume, what]).stdout;
+  }
 }
 
 /** The connection that both ends know and that is encrypted. */
@@ -54,10 +108,11 @@ export async function encryptedAtBothEnds(
   server: string,
   port: number,
 ): Promise<readonly [ConnectionInfo, ConnectionInfo]> {
+  const [here, there] = [new Sidecar(namespace, client), new Sidecar(namespace, server)];
   let seen = '';
   for (let tries = 20; tries > 0; tries--) {
-    const mine = connections(namespace, client);
-    const theirs = connections(namespace, server);
+    const mine = here.connections();
+    const theirs = there.connections();
     const at = mine.find(({ remote, state }) => remote.endsWith(`:${port}`) && state === 'encrypted');
     const end = theirs.find(({ remote, state }) => remote === at?.local && state === 'encrypted');
     if (at && end) return [at, end];
