@@ -6,7 +6,7 @@ import type { Cluster } from '../cluster.ts';
 import { PRODUCT_IMAGE, productImage } from '../images.ts';
 import type { RunOptions, RunResult } from '../machine.ts';
 import { buildPrograms, requireProgram } from '../programs.ts';
-import { pod, type TestNamespace } from './pods.ts';
+import { type Pod, pod, type TestNamespace } from './pods.ts';
 import { useNamespace } from './shared.ts';
 
 export const RELEASE_NAMESPACE = 'tcpcrypt-system';
@@ -50,9 +50,7 @@ export async function installChart(cluster: Cluster, values: readonly string[] =
   if (status === 0) return;
   const look = (...args: string[]): string =>
     cluster.kubectl(['-n', RELEASE_NAMESPACE, ...args], { allowFailure: true }).stdout;
-  const logs = ['deployment/tcpcrypt-operator', 'daemonset/tcpcrypt-node-agent'].map((each) =>
-    look('logs', each, '--tail=20'),
-  );
+  const logs = [OPERATOR, AGENT].map((each) => look('logs', each, '--tail=20'));
   throw new Error(
     [`helm install: ${stderr}`, look('get', 'pods', '-o', 'wide'), look('get', 'events'), ...logs].join('\n'),
   );
@@ -75,9 +73,29 @@ export function useChart(
   });
 }
 
+const OPERATOR = 'deployment/tcpcrypt-operator';
+const AGENT = 'daemonset/tcpcrypt-node-agent';
+
+export function operatorPods(cluster: Cluster): readonly Pod[] {
+  const selector = ['-l', 'app.kubernetes.io/component=operator'];
+  return cluster.get<{ items: Pod[] }>('-n', RELEASE_NAMESPACE, 'pods', ...selector).items;
+}
+
+/** Returns when there are so many, and ready. */
+export async function scaleOperator(cluster: Cluster, replicas: number): Promise<void> {
+  cluster.kubectl(['-n', RELEASE_NAMESPACE, 'scale', OPERATOR, `--replicas=${replicas}`]);
+  waitForParts(cluster, [OPERATOR]);
+  await eventually(() => operatorPods(cluster).length === replicas, `${replicas} operators`, 60_000);
+}
+
 function restartProduct(cluster: Cluster): void {
-  const parts = ['deployment/tcpcrypt-operator', 'daemonset/tcpcrypt-node-agent'];
+  const parts = [OPERATOR, AGENT];
   cluster.kubectl(['-n', RELEASE_NAMESPACE, 'rollout', 'restart', ...parts]);
+  waitForParts(cluster, parts);
+}
+
+/** Until they are what they should be. */
+export function waitForParts(cluster: Cluster, parts: readonly string[] = [OPERATOR, AGENT]): void {
   for (const part of parts)
     cluster.kubectl(['-n', RELEASE_NAMESPACE, 'rollout', 'status', '--timeout=3m', part], {
       timeoutMs: 200_000,

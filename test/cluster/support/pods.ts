@@ -8,10 +8,11 @@ import type { RunOptions, RunResult } from '../machine.ts';
 export interface Pod {
   readonly metadata: { readonly name: string; readonly namespace: string; readonly uid: string };
   readonly spec: {
-    readonly nodeName: string;
+    readonly nodeName: NodeName;
     readonly initContainers?: readonly { readonly name: string }[];
   };
   readonly status: {
+    readonly qosClass: string;
     readonly podIPs: readonly { readonly ip: string }[];
     readonly containerStatuses?: readonly { readonly restartCount: number }[];
     readonly initContainerStatuses?: readonly { readonly restartCount: number }[];
@@ -67,10 +68,10 @@ export class TestNamespace {
   readonly cluster: Cluster;
   readonly name: string;
 
-  constructor(cluster: Cluster, name: string) {
+  constructor(cluster: Cluster, name: string, labels: Readonly<Record<string, string>> = {}) {
     this.cluster = cluster;
     this.name = name;
-    cluster.apply([{ apiVersion: 'v1', kind: 'Namespace', metadata: { name } }]);
+    cluster.apply([{ apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels } }]);
   }
 
   /** Applies objects; those that are pods are ready when it returns. */
@@ -122,6 +123,18 @@ export class TestNamespace {
 
   pod(name: string): Pod {
     return this.cluster.get<Pod>('--namespace', this.name, 'pod', name);
+  }
+
+  /** Of a Deployment's pods. */
+  podNames(deployment: string): string[] {
+    const found = this.cluster.get<{ items: Pod[] }>('-n', this.name, 'pods', '-l', `app=${deployment}`);
+    return found.items.map(({ metadata }) => metadata.name);
+  }
+
+  /** The namespace's events of a reason. */
+  events(reason: string): { readonly message: string; readonly involvedObject: { readonly name: string } }[] {
+    const args = ['-n', this.name, 'events', '--field-selector', `reason=${reason}`];
+    return this.cluster.get<{ items: [] }>(...args).items;
   }
 
   /** The pod's address of a family, as a URL has it: IPv6 in brackets. */

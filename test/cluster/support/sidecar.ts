@@ -1,8 +1,8 @@
 /** A pod's sidecar: put in by hand, and looked at. */
 import { setTimeout } from 'node:timers/promises';
-import type { ConnectionInfo } from '../../../sidecar/rewriter/types.ts';
+import type { ApiConnection } from '../../../sidecar/runtime/api.ts';
 import { parseMetrics, type Sample } from '../../kernel/support/metrics.ts';
-import type { NodeName } from '../addresses.ts';
+import { eventually } from '../../kernel/support/processes.ts';
 import { PRODUCT_IMAGE } from '../images.ts';
 import type { Machine } from '../machine.ts';
 import type { TestNamespace } from './pods.ts';
@@ -49,10 +49,26 @@ const ASK = 'cd "$1" && exec curl -sSf --max-time 10 --unix-socket control.sock 
 const PROCESSES = `grep -ls "pod$1" /proc/[0-9]*/cgroup | while IFS=/ read -r _ _ pid _; do
   echo "$pid $(tr '\\0' ' ' <"/proc/$pid/cmdline")"; done`;
 
+const REWRITER = /^\S*\/node .* run /;
+const SUPERVISOR = /^\S*tcpcrypt-node supervise /;
+
 export interface Process {
   /** As its node knows it. */
   readonly pid: number;
   readonly commandLine: string;
+}
+
+/** All of a pod's processes. */
+export function podProcesses(node: Machine, podUid: string): Process[] {
+  const { stdout } = node.run('sh', ['-c', PROCESSES, 'sh', podUid]);
+  return [...stdout.matchAll(/^(\d+) (.*)$/gm)].map(([, pid, commandLine]) => ({
+    pid: Number(pid),
+    commandLine: commandLine!.trim(),
+  }));
+}
+
+export function signal(node: Machine, { pid }: Process, name: 'KILL' | 'STOP' | 'CONT'): void {
+  node.run('kill', [`-${name}`, String(pid)]);
 }
 
 /** The sidecar of a pod, asked as the node agent asks it: over its control socket, from the pod's node. */
@@ -63,36 +79,54 @@ export class Sidecar {
   constructor(namespace: TestNamespace, name: string) {
     const { metadata, spec } = namespace.pod(name);
     this.#uid = metadata.uid;
-    this.node = namespace.cluster.nodes[spec.nodeName as NodeName];
+    this.node = namespace.cluster.nodes[spec.nodeName];
   }
 
   metrics(): Sample[] {
     return parseMetrics(this.#ask('metrics'));
   }
 
-  connections(): ConnectionInfo[] {
+  connections(): ApiConnection[] {
     const answer = JSON.parse(this.#ask('connections'));
     return Array.isArray(answer) ? answer : answer.connections;
   }
 
-  /** All of the pod's processes. */
-  processes(): Process[] {
-    const { stdout } = this.node.run('sh', ['-c', PROCESSES, 'sh', this.#uid]);
-    return [...stdout.matchAll(/^(\d+) (.*)$/gm)].map(([, pid, commandLine]) => ({
-      pid: Number(pid),
-      commandLine: commandLine!.trim(),
-    }));
-  }
-
   /** The process that handles packets. */
   rewriter(): Process {
-    const found = this.processes().find(({ commandLine }) => /\/cli\.\w+ run /.test(commandLine));
+    const found = this.#process(REWRITER);
     if (!found) throw new Error('the rewriter does not run');
     return found;
   }
 
-  signal({ pid }: Process, name: 'KILL' | 'STOP' | 'CONT'): void {
-    this.node.run('kill', [`-${name}`, String(pid)]);
+  /** Its parent, the container's first process. */
+  supervisor(): Process {
+    const found = this.#process(SUPERVISOR);
+    if (!found) throw new Error('the supervisor does not run');
+    return found;
+  }
+
+  /** Until another rewriter than this one answers; returns that. */
+  restarted({ pid }: Process): Promise<Process> {
+    return eventually(
+      () => {
+        const now = this.#process(REWRITER);
+        return now && now.pid !== pid && this.#answers() ? now : undefined;
+      },
+      'another rewriter',
+      60_000,
+    );
+  }
+
+  #process(pattern: RegExp): Process | undefined {
+    return podProcesses(this.node, this.#uid).find(({ commandLine }) => pattern.test(commandLine));
+  }
+
+  #answers(): boolean {
+    try {
+      return this.metrics().length > 0;
+    } catch {
+      return false;
+    }
   }
 
   #ask(what: string): string {
@@ -101,21 +135,23 @@ export class Sidecar {
   }
 }
 
-/** The connection that both ends know and that is encrypted. */
+/** The connection that both ends know and that is encrypted; the latest, since ended ones are known for a while. */
 export async function encryptedAtBothEnds(
   namespace: TestNamespace,
   client: string,
   server: string,
   port: number,
-): Promise<readonly [ConnectionInfo, ConnectionInfo]> {
+): Promise<readonly [ApiConnection, ApiConnection]> {
   const [here, there] = [new Sidecar(namespace, client), new Sidecar(namespace, server)];
   let seen = '';
   for (let tries = 20; tries > 0; tries--) {
     const mine = here.connections();
     const theirs = there.connections();
-    const at = mine.find(({ remote, state }) => remote.endsWith(`:${port}`) && state === 'encrypted');
-    const end = theirs.find(({ remote, state }) => remote === at?.local && state === 'encrypted');
-    if (at && end) return [at, end];
+    for (const at of mine.toSorted((a, b) => b.openedAt.localeCompare(a.openedAt))) {
+      if (!at.remote.endsWith(`:${port}`) || at.state !== 'encrypted') continue;
+      const end = theirs.find(({ remote, local }) => remote === at.local && local === at.remote);
+      if (end?.state === 'encrypted') return [at, end];
+    }
     seen = JSON.stringify({ mine, theirs });
     await setTimeout(500);
   }
