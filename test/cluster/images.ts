@@ -25,6 +25,8 @@ export const COREDNS_IMAGE = 'localhost/coredns:1';
 export const BASE_IMAGE = 'localhost/debian:12';
 /** curl, nginx, dig, iperf3 and the like, for tests' pods. */
 export const TOOLS_IMAGE = 'localhost/tcpcrypt-test-tools:1';
+/** The tools, and Istio's rule installer. */
+export const MESH_IMAGE = 'localhost/tcpcrypt-test-mesh:1';
 export const PRODUCT_IMAGE = 'localhost/tcpcrypt:dev';
 export const NEXT_VERSION = '99.0.0';
 const NEXT_IMAGE = `localhost/tcpcrypt:${NEXT_VERSION}`;
@@ -92,19 +94,26 @@ async function cached(name: string, key: string, make: (archive: string) => Prom
   return archive;
 }
 
-/** An image of one static program. */
-async function programImage(tag: string, program: string, archive: string): Promise<void> {
+/** Builds from a Dockerfile and files by name, in a context of their own. */
+function buildWith(
+  files: Readonly<Record<string, string>>,
+  dockerfile: string,
+  tag: string,
+  archive: string,
+): void {
   const context = mkdtempSync(join(tmpdir(), 'tcpcrypt-image-'));
   try {
-    cpSync(program, join(context, 'program'));
-    writeFileSync(
-      join(context, 'Dockerfile'),
-      'FROM scratch\nCOPY program /program\nENTRYPOINT ["/program"]\n',
-    );
+    for (const [name, path] of Object.entries(files)) cpSync(path, join(context, name));
+    writeFileSync(join(context, 'Dockerfile'), dockerfile);
     buildImage({ tag, context }, archive);
   } finally {
     rmSync(context, { recursive: true });
   }
+}
+
+/** An image of one static program. */
+function programImage(tag: string, program: string, archive: string): void {
+  buildWith({ program }, 'FROM scratch\nCOPY program /program\nENTRYPOINT ["/program"]\n', tag, archive);
 }
 
 export async function pauseImage(): Promise<string> {
@@ -112,7 +121,7 @@ export async function pauseImage(): Promise<string> {
     const source = await moduleFile('kubelet', 'build/pause/linux/pause.c');
     const program = `${archive}.program`;
     runCommand('gcc', ['-Os', '-static', '-DVERSION=test', '-o', program, source]);
-    await programImage(PAUSE_IMAGE, program, archive);
+    programImage(PAUSE_IMAGE, program, archive);
     rmSync(program);
   });
 }
@@ -120,7 +129,7 @@ export async function pauseImage(): Promise<string> {
 export async function corednsImage(): Promise<string> {
   await buildPrograms(['coredns']);
   const program = programPath('coredns');
-  return cached('coredns', program, (archive) => programImage(COREDNS_IMAGE, program, archive));
+  return cached('coredns', program, async (archive) => programImage(COREDNS_IMAGE, program, archive));
 }
 
 /** As Debian's slim images have them: a half-written image is thrown away, and nobody reads manuals there. */
@@ -185,12 +194,16 @@ RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends \\
 export async function toolsImage(): Promise<string> {
   return cached('tools', TOOLS_DOCKERFILE, async (archive) => {
     await baseImage();
-    const context = mkdtempSync(join(tmpdir(), 'tcpcrypt-image-'));
-    try {
-      writeFileSync(join(context, 'Dockerfile'), TOOLS_DOCKERFILE);
-      buildImage({ tag: TOOLS_IMAGE, context }, archive);
-    } finally {
-      rmSync(context, { recursive: true });
-    }
+    buildWith({}, TOOLS_DOCKERFILE, TOOLS_IMAGE, archive);
+  });
+}
+
+export async function meshImage(): Promise<string> {
+  await buildPrograms(['istio-iptables']);
+  const program = programPath('istio-iptables');
+  return cached('mesh', `${TOOLS_DOCKERFILE}${program}`, async (archive) => {
+    await baseImage();
+    const dockerfile = `${TOOLS_DOCKERFILE}COPY program /usr/local/bin/istio-iptables\n`;
+    buildWith({ program }, dockerfile, MESH_IMAGE, archive);
   });
 }

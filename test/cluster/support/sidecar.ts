@@ -50,6 +50,8 @@ const PROCESSES = `grep -ls "pod$1" /proc/[0-9]*/cgroup | while IFS=/ read -r _ 
   echo "$pid $(tr '\\0' ' ' <"/proc/$pid/cmdline")"; done`;
 
 const REWRITER = /^\S*\/node .* run /;
+const PAGE_BYTES = 4096;
+const TICKS_PER_SECOND = 100;
 const SUPERVISOR = /^\S*tcpcrypt-node supervise /;
 
 export interface Process {
@@ -110,18 +112,37 @@ export class Sidecar {
     return eventually(
       () => {
         const now = this.#process(REWRITER);
-        return now && now.pid !== pid && this.#answers() ? now : undefined;
+        return now && now.pid !== pid && this.answers() ? now : undefined;
       },
       'another rewriter',
       60_000,
     );
   }
 
+  /** Of rewriter and supervisor: physical memory now, and processor time until now. */
+  usage(): { readonly residentBytes: number; readonly cpuSeconds: number } {
+    const files = [this.rewriter(), this.supervisor()].map(({ pid }) => `/proc/${pid}/stat`);
+    // proc(5): what follows the name in parentheses begins with field 3.
+    const rows = this.node
+      .run('cat', files)
+      .stdout.trim()
+      .split('\n')
+      .map((line) =>
+        line
+          .replace(/^.*\) /, '')
+          .split(' ')
+          .map(Number),
+      );
+    const sum = (field: number): number => rows.reduce((all, row) => all + row[field - 3]!, 0);
+    return { residentBytes: PAGE_BYTES * sum(24), cpuSeconds: (sum(14) + sum(15)) / TICKS_PER_SECOND };
+  }
+
   #process(pattern: RegExp): Process | undefined {
     return podProcesses(this.node, this.#uid).find(({ commandLine }) => pattern.test(commandLine));
   }
 
-  #answers(): boolean {
+  /** It has come up. */
+  answers(): boolean {
     try {
       return this.metrics().length > 0;
     } catch {
