@@ -122,6 +122,24 @@ test('the API volume only where it is asked for, in every container of the appli
   assert.ok(!injected(off).spec.volumes?.some(({ name }) => name === 'tcpcrypt-api'));
 });
 
+test('no API volume below a read-only one: the runtime could not make its folder, and the pod would not start', () => {
+  for (const mountPath of ['/run', '/run/', '/var/run', '//run']) {
+    const mounts = (readOnly: boolean) => [{ name: 'run', mountPath, readOnly }];
+    const pod = podOf(
+      {
+        containers: [
+          { name: 'read-only', volumeMounts: mounts(true) },
+          { name: 'writable', volumeMounts: mounts(false) },
+        ],
+      },
+      { annotations: { 'tcpcrypt.io/api': 'enabled' } },
+    );
+    const [readOnly, writable] = injected(pod).spec.containers;
+    assert.deepEqual(readOnly?.volumeMounts, mounts(true), mountPath);
+    assert.equal(writable?.volumeMounts?.length, 2, mountPath);
+  }
+});
+
 test('Strict: the probe and the rules are told', () => {
   const strict = injected(podOf(), { ...injectionSettings, strict: true }).spec
     .initContainers?.[0] as Container;

@@ -3,6 +3,7 @@
  * `inject(inject(pod))` is `inject(pod)`, whatever other injectors did in between; what they added to our container's
  * resources stays.
  */
+import { posix } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import {
   API_ANNOTATION,
@@ -22,13 +23,15 @@ import {
   sidecarContainer,
   sidecarVolumes,
 } from './container.ts';
-import { type Container, labelOrAnnotation, type Pod, type PodSpec } from './pod.ts';
+import { type Container, labelOrAnnotation, type Pod, type PodSpec, type VolumeMount } from './pod.ts';
 import { type SidecarResources, sidecarResources } from './resources.ts';
 
 export interface InjectionSettings extends ContainerSettings {
   readonly resources: SidecarResources;
 }
 
+/** /var/run is a link to /run in most images. */
+const ABOVE_API_DIR: readonly string[] = ['/run', '/var/run'];
 const OUR_VOLUMES: readonly string[] = [STATE_VOLUME, POD_VOLUME, NO_TOKEN_VOLUME, API_VOLUME];
 
 /** Whether the webhook has been here: only then do the names in the pod stand for things of ours. */
@@ -124,8 +127,7 @@ function lists(spec: PodSpec, parts: Partial<PodSpec>): Partial<PodSpec> {
 function withApi(pod: Pod): Pod {
   const mounted = (container: Container): Container => {
     const mounts = container.volumeMounts ?? [];
-    const taken = mounts.some(({ mountPath }) => mountPath === API_DIR);
-    return taken ? container : { ...container, volumeMounts: [...mounts, apiMount] };
+    return mounts.some(keepsApiOut) ? container : { ...container, volumeMounts: [...mounts, apiMount] };
   };
   const { spec } = pod;
   const initContainers = spec.initContainers?.map(mounted);
@@ -137,6 +139,13 @@ function withApi(pod: Pod): Pod {
       containers: spec.containers.map(mounted),
     },
   };
+}
+
+/** The application's own folder there; or a read-only one above it, in which the runtime cannot make ours. */
+function keepsApiOut({ mountPath, readOnly }: VolumeMount): boolean {
+  const path = posix.normalize(mountPath).replace(/(.)\/$/, '$1');
+  if (path === API_DIR) return true;
+  return readOnly === true && ABOVE_API_DIR.includes(path);
 }
 
 function withoutApi(container: Container): Container {

@@ -5,6 +5,7 @@ import { ended, eventually } from '../kernel/support/processes.ts';
 import { dnsAddresses, nodeNames, nodes } from './addresses.ts';
 import { reboot } from './cluster.ts';
 import { pod, WEB_SERVER } from './support/pods.ts';
+import { service, serviceAddresses } from './support/services.ts';
 import { sharedCluster as cluster, skip, useNamespace } from './support/shared.ts';
 
 const FAMILIES = [4, 6] as const;
@@ -20,24 +21,6 @@ const context = useNamespace('cluster-test', (namespace) =>
     service('web1', { app: 'web1' }),
   ]),
 );
-
-const service = (name: string, selector: object): object => ({
-  apiVersion: 'v1',
-  kind: 'Service',
-  metadata: { name },
-  spec: { selector, ipFamilyPolicy: 'RequireDualStack', ports: [{ port: 80 }] },
-});
-
-/** Its addresses, as URLs have them. */
-function clusterAddresses(name: string): string[] {
-  const found = cluster.get<{ spec: { clusterIPs: string[] } }>(
-    '-n',
-    context.namespace.name,
-    'service',
-    name,
-  );
-  return found.spec.clusterIPs.map((ip) => (ip.includes(':') ? `[${ip}]` : ip));
-}
 
 test('pods have addresses of both families from their nodes', { skip }, () => {
   for (const [name, node] of [
@@ -72,7 +55,7 @@ test('pod to pod, on one node and across, keeps the addresses of both', { skip }
 });
 
 test('a Service, from either node, reaches its pods on both', { skip }, () => {
-  for (const address of clusterAddresses('web'))
+  for (const address of serviceAddresses(context.namespace, 'web'))
     for (const client of ['client1', 'client2']) {
       const answers = new Set<string>();
       // kube-proxy chooses by chance: not to meet one of two in 40 times is one in 10^12.
@@ -83,14 +66,14 @@ test('a Service, from either node, reaches its pods on both', { skip }, () => {
 });
 
 test('a pod reaches itself through its Service', { skip }, () => {
-  for (const address of clusterAddresses('web1'))
+  for (const address of serviceAddresses(context.namespace, 'web1'))
     assert.equal(context.namespace.fetch('web1', `http://${address}/`), 'web1');
 });
 
 test('DNS over UDP and TCP, over IPv4 and IPv6', { skip }, () => {
   const { namespace } = context;
   const name = `web.${namespace.name}.svc.cluster.local`;
-  const addresses = clusterAddresses('web').map((each) => each.replace(/[[\]]/g, ''));
+  const addresses = serviceAddresses(context.namespace, 'web').map((each) => each.replace(/[[\]]/g, ''));
   for (const server of dnsAddresses)
     for (const how of ['+notcp', '+tcp'])
       for (const [i, type] of ['A', 'AAAA'].entries()) {

@@ -8,7 +8,16 @@
  *     await down();
  */
 import { type ChildProcess, type SpawnOptions, spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { eventually } from '../kernel/support/processes.ts';
 import * as addresses from './addresses.ts';
@@ -97,9 +106,20 @@ export class Cluster {
     this.kubectl(['apply', '-f', '-'], { input });
   }
 
-  /** Imports an image archive into the nodes. */
-  loadImage(archive: string, nodes: readonly NodeName[] = nodeNames): void {
-    for (const node of nodes) this.nodes[node].run('ctr', ['-n', 'k8s.io', 'images', 'import', archive]);
+  /** Imports an image archive into the nodes that do not have it; returns whether there was one. */
+  loadImage(archive: string, nodes: readonly NodeName[] = nodeNames): boolean {
+    const { mtimeMs, size } = statSync(archive);
+    const id = `${mtimeMs} ${size}`;
+    const note = (node: NodeName): string =>
+      join(this.nodes[node].folder, `loaded-${archive.replaceAll('/', '_')}`);
+    const lacking = nodes.filter(
+      (node) => !existsSync(note(node)) || readFileSync(note(node), 'utf8') !== id,
+    );
+    for (const node of lacking) {
+      this.nodes[node].run('ctr', ['-n', 'k8s.io', 'images', 'import', archive]);
+      writeFileSync(note(node), id);
+    }
+    return lacking.length > 0;
   }
 
   #kubectlArgs(args: readonly string[]): string[] {

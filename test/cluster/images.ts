@@ -16,6 +16,8 @@ export const COREDNS_IMAGE = 'localhost/coredns:1';
 export const BASE_IMAGE = 'localhost/debian:12';
 /** curl, nginx, dig, iperf3 and the like, for tests' pods. */
 export const TOOLS_IMAGE = 'localhost/tcpcrypt-test-tools:1';
+/** The tools, and Istio's rule installer. */
+export const MESH_IMAGE = 'localhost/tcpcrypt-test-mesh:1';
 export const PRODUCT_IMAGE = 'localhost/tcpcrypt:dev';
 export const NEXT_TAG = 'next';
 const NEXT_IMAGE = `localhost/tcpcrypt:${NEXT_TAG}`;
@@ -41,14 +43,23 @@ export interface ImageBuild {
   readonly timestamp?: number;
 }
 
-/** Builds an image and writes it to `archive`, for `ctr images import` and `docker load`. */
+/**
+ * Builds an image and writes it to `archive`, for `ctr images import` and `docker load`, unless it is there already.
+ * By the image's id: somebody else may build another of the same name meanwhile.
+ */
 export function buildImage(build: ImageBuild, archive: string): void {
   const { tag, context, dockerfile = join(context, 'Dockerfile'), buildArgs = {}, timestamp = 0 } = build;
   const args = Object.entries(buildArgs).flatMap(([name, value]) => ['--build-arg', `${name}=${value}`]);
   args.push(...authorities());
   const how = ['--isolation', 'chroot', '--layers', '--pull=never', '--timestamp', String(timestamp)];
-  buildah('bud', ...how, ...args, '--tag', tag, '--file', dockerfile, context);
-  exportImage(tag, archive);
+  mkdirSync(dirname(archive), { recursive: true });
+  const idFile = `${archive}.${process.pid}.id`;
+  buildah('bud', ...how, ...args, '--iidfile', idFile, '--tag', tag, '--file', dockerfile, context);
+  const id = readFileSync(idFile, 'utf8').trim();
+  const written = `${archive}.id`;
+  const isThere = existsSync(archive) && existsSync(written) && readFileSync(written, 'utf8').trim() === id;
+  if (!isThere) exportImage(id, tag, archive);
+  renameSync(idFile, written);
 }
 
 /** Where the network has certificate authorities of its own, npm in a build has to know them as npm here does. */
@@ -59,9 +70,9 @@ function authorities(): string[] {
   return ['--volume', `${bundle}:${inside}:ro`, '--build-arg', `NODE_EXTRA_CA_CERTS=${inside}`];
 }
 
-function exportImage(tag: string, archive: string): void {
+function exportImage(id: string, tag: string, archive: string): void {
   const unfinished = `${archive}.${process.pid}`;
-  buildah('push', '--quiet', tag, `docker-archive:${unfinished}:${tag}`);
+  buildah('push', '--quiet', id, `docker-archive:${unfinished}:${tag}`);
   renameSync(unfinished, archive);
 }
 
@@ -74,19 +85,26 @@ async function cached(name: string, key: string, make: (archive: string) => Prom
   return archive;
 }
 
-/** An image of one static program. */
-async function programImage(tag: string, program: string, archive: string): Promise<void> {
+/** Builds from a Dockerfile and files by name, in a context of their own. */
+function buildWith(
+  files: Readonly<Record<string, string>>,
+  dockerfile: string,
+  tag: string,
+  archive: string,
+): void {
   const context = mkdtempSync(join(tmpdir(), 'tcpcrypt-image-'));
   try {
-    cpSync(program, join(context, 'program'));
-    writeFileSync(
-      join(context, 'Dockerfile'),
-      'FROM scratch\nCOPY program /program\nENTRYPOINT ["/program"]\n',
-    );
+    for (const [name, path] of Object.entries(files)) cpSync(path, join(context, name));
+    writeFileSync(join(context, 'Dockerfile'), dockerfile);
     buildImage({ tag, context }, archive);
   } finally {
     rmSync(context, { recursive: true });
   }
+}
+
+/** An image of one static program. */
+function programImage(tag: string, program: string, archive: string): void {
+  buildWith({ program }, 'FROM scratch\nCOPY program /program\nENTRYPOINT ["/program"]\n', tag, archive);
 }
 
 export async function pauseImage(): Promise<string> {
@@ -94,7 +112,7 @@ export async function pauseImage(): Promise<string> {
     const source = await moduleFile('kubelet', 'build/pause/linux/pause.c');
     const program = `${archive}.program`;
     runCommand('gcc', ['-Os', '-static', '-DVERSION=test', '-o', program, source]);
-    await programImage(PAUSE_IMAGE, program, archive);
+    programImage(PAUSE_IMAGE, program, archive);
     rmSync(program);
   });
 }
@@ -102,7 +120,7 @@ export async function pauseImage(): Promise<string> {
 export async function corednsImage(): Promise<string> {
   await buildPrograms(['coredns']);
   const program = programPath('coredns');
-  return cached('coredns', program, (archive) => programImage(COREDNS_IMAGE, program, archive));
+  return cached('coredns', program, async (archive) => programImage(COREDNS_IMAGE, program, archive));
 }
 
 /** As Debian's slim images have them: a half-written image is thrown away, and nobody reads manuals there. */
@@ -136,7 +154,6 @@ export async function productImage(archive = join(repository, 'build/tcpcrypt-im
   const given = process.env['TCPCRYPT_IMAGE'];
   if (given) return given;
   await baseImage();
-  mkdirSync(dirname(archive), { recursive: true });
   buildImage({ tag: PRODUCT_IMAGE, context: repository, buildArgs: { BASE: BASE_IMAGE } }, archive);
   return archive;
 }
@@ -166,12 +183,16 @@ RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends \\
 export async function toolsImage(): Promise<string> {
   return cached('tools', TOOLS_DOCKERFILE, async (archive) => {
     await baseImage();
-    const context = mkdtempSync(join(tmpdir(), 'tcpcrypt-image-'));
-    try {
-      writeFileSync(join(context, 'Dockerfile'), TOOLS_DOCKERFILE);
-      buildImage({ tag: TOOLS_IMAGE, context }, archive);
-    } finally {
-      rmSync(context, { recursive: true });
-    }
+    buildWith({}, TOOLS_DOCKERFILE, TOOLS_IMAGE, archive);
+  });
+}
+
+export async function meshImage(): Promise<string> {
+  await buildPrograms(['istio-iptables']);
+  const program = programPath('istio-iptables');
+  return cached('mesh', `${TOOLS_DOCKERFILE}${program}`, async (archive) => {
+    await baseImage();
+    const dockerfile = `${TOOLS_DOCKERFILE}COPY program /usr/local/bin/istio-iptables\n`;
+    buildWith({ program }, dockerfile, MESH_IMAGE, archive);
   });
 }

@@ -52,6 +52,8 @@ const programs = {
   // Debian's know CNI 1.0 only; these know 1.1.
   ptp: cniPlugin('main', 'ptp'),
   'host-local': cniPlugin('ipam', 'host-local'),
+  // Istio's init container runs it; no release of the module has a version.
+  'istio-iptables': { folder: 'istio', module: 'istio.io/istio', package: '.' },
   helm4: { folder: 'helm4', module: 'helm.sh/helm/v4', package: 'helm.sh/helm/v4/cmd/helm' },
 } satisfies Record<string, Program>;
 

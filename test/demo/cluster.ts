@@ -4,7 +4,7 @@
  * leaves nothing behind, or the cluster with `-- --keep`.
  */
 import { existsSync } from 'node:fs';
-import type { ConnectionInfo } from '../../sidecar/rewriter/types.ts';
+import type { ApiConnection } from '../../sidecar/runtime/api.ts';
 import { Cluster, cannotRun, clusterPrograms, down, up } from '../cluster/cluster.ts';
 import { baseImage, productImage, toolsImage } from '../cluster/images.ts';
 import { buildPrograms } from '../cluster/programs.ts';
@@ -22,7 +22,7 @@ function insist(condition: unknown, otherwise: string): asserts condition {
   if (!condition) throw new Error(otherwise);
 }
 
-function tell(mine: ConnectionInfo, theirs: ConnectionInfo): void {
+function tell(mine: ApiConnection, theirs: ApiConnection): void {
   say(`    ${mine.local} -> ${mine.remote}`);
   say(`    key exchange   ${mine.keyExchange}`);
   say(`    suite          ${mine.suite}`);

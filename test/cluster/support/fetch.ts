@@ -1,12 +1,15 @@
 /** Downloads between pods: one that stands still while a test looks at its connection, and some that go on all the while. */
 import assert from 'node:assert/strict';
-import { type Captured, capture } from '../../kernel/support/capture.ts';
-import { ended, finished } from '../../kernel/support/processes.ts';
+import type { ChildProcess } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import type { ApiConnection } from '../../../sidecar/runtime/api.ts';
+import { type Captured, captured } from '../../kernel/support/capture.ts';
+import { ended, type Finished, finished, saying } from '../../kernel/support/processes.ts';
 import type { NodeName } from '../addresses.ts';
 import type { TestNamespace } from './pods.ts';
-import { encryptedAtBothEnds } from './sidecar.ts';
+import { encryptedAtBothEnds, Sidecar } from './sidecar.ts';
 
-/** What the server of `secretServer` sends, over and over. */
+/** What the server of `SECRET_SERVER` sends, over and over. */
 export const SECRET = 'Dear Alice, the treasure lies under the old oak.';
 export const SECRET_BYTES = 20_000_000;
 /** More than this is on its way, and less than the whole, when the download stands still. */
@@ -20,8 +23,15 @@ export const SECRET_SERVER = [
   `yes '${SECRET}' | head -c ${SECRET_BYTES} >/var/www/html/letter.txt; exec nginx -g 'daemon off;'`,
 ];
 
-/** curl, whose reader waits for a line on standard input after the head; says how much it read of head and rest. */
-const HELD_CURL = `exec 3<&0; curl -sSf "$1" | { head -c ${HEAD_BYTES} | wc -c; read -r go <&3; wc -c; }`;
+/** SHA-256 of so much of it, in hex. */
+export const secretHash = (bytes: number): string =>
+  createHash('sha256')
+    .update(Buffer.alloc(bytes, `${SECRET}\n`))
+    .digest('hex');
+
+/** curl, whose reader takes as many bytes as each line on standard input says, then the rest. */
+const SCRIPT = `exec 3<&0 5>&1
+  curl -sSf "$1" | { while read -r bytes <&3; do head -c "$bytes"; echo "read $bytes" >&5; done; cat; } | sha256sum`;
 
 /** Fetches the letter again and again, ten seconds each, until there is a file; a line for each. */
 const STEADY_CURL = `rm -f /tmp/enough
@@ -76,35 +86,68 @@ export async function whileFetching(
   }
 }
 
+/** /letter.txt of pod `server`, on its way to pod `client`. */
+export class Download implements AsyncDisposable {
+  readonly #child: ChildProcess;
+  readonly #done: Promise<Finished>;
+  readonly #client: string;
+
+  constructor(namespace: TestNamespace, ends: Ends) {
+    const { client } = ends;
+    const exec = [
+      'exec',
+      '-i',
+      client,
+      '-c',
+      'main',
+      '--',
+      'sh',
+      '-c',
+      SCRIPT,
+      'sh',
+      letterOf(namespace, ends),
+    ];
+    this.#child = namespace.cluster.spawnKubectl(['-n', namespace.name, ...exec]);
+    this.#done = finished(this.#child, TIMEOUT_MS);
+    this.#client = client;
+  }
+
+  /** So many bytes more; resolves when the client has them. */
+  async read(bytes: number): Promise<void> {
+    const said = saying(this.#child, `read ${bytes}`, TIMEOUT_MS);
+    this.#child.stdin?.write(`${bytes}\n`);
+    await said;
+  }
+
+  /** All that is left; throws unless the whole is what the server has. */
+  async finish(): Promise<void> {
+    this.#child.stdin?.end();
+    const { stdout, stderr } = await this.#done;
+    if (!stdout.includes(secretHash(SECRET_BYTES)))
+      throw new Error(`${this.#client} did not receive what was sent: ${stderr.slice(-500)}`);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await ended(this.#child, 'SIGKILL');
+  }
+}
+
 /**
  * Fetches /letter.txt of pod `server` in pod `client` and returns what was captured on the cable of `node` meanwhile.
  * `look` is called while the connection stands open in the middle of it. Throws unless all of it arrived.
  */
 export async function fetchLetter(
   namespace: TestNamespace,
-  ends: Ends & { readonly node: NodeName },
-  look?: () => Promise<void>,
+  { node, ...ends }: Ends & { readonly node: NodeName },
+  look?: (download: Download) => Promise<void>,
 ): Promise<Captured> {
-  const { cluster, name } = namespace;
-  const { client } = ends;
-  const tap = await capture(cluster.control.tap(ends.node));
-  const command = ['sh', '-c', HELD_CURL, 'sh', letterOf(namespace, ends)];
-  const child = cluster.spawnKubectl(['-n', name, 'exec', '-i', client, '-c', 'main', '--', ...command]);
-  const done = finished(child, TIMEOUT_MS);
-  let captured: Captured;
-  try {
-    await look?.();
-    child.stdin?.end('go\n');
-    const { stdout, stderr } = await done;
-    const [head, rest] = stdout.trim().split(/\s+/).map(Number);
-    if (head + rest !== SECRET_BYTES)
-      throw new Error(`${client} received '${stdout.trim()}' bytes: ${stderr}`);
-  } finally {
-    await ended(child, 'SIGKILL');
-    // Also when something went wrong: a capture left behind would keep the process.
-    captured = await tap.stop();
-  }
-  return captured;
+  const [packets] = await captured(namespace.cluster.control.tap(node), 'tcp', async () => {
+    await using download = new Download(namespace, ends);
+    await download.read(HEAD_BYTES);
+    await look?.(download);
+    await download.finish();
+  });
+  return packets;
 }
 
 /**
@@ -117,13 +160,25 @@ export async function inTheMiddle(
   ends: Ends & { readonly node: NodeName },
   work: () => Promise<void> = async () => {},
 ): Promise<void> {
-  const { client, server } = ends;
-  const captured = await fetchLetter(namespace, ends, async () => {
-    const [{ sessionId }] = await encryptedAtBothEnds(namespace, client, server, 80);
+  const packets = await fetchLetter(namespace, ends, async () => {
+    const [before] = await encryptedAtBothEnds(namespace, ends.client, ends.server, 80);
     await whileFetching(namespace, ends, work);
-    // The same connection, of which the rest is to come.
-    await encryptedAtBothEnds(namespace, client, server, 80, sessionId);
+    assertSame(namespace, ends.client, before);
   });
-  assert.ok(captured.dataPackets > 100, `only ${captured.dataPackets} packets with data`);
-  assert.equal(captured.find('treasure'), undefined, 'data was on the wire in clear');
+  assertSecret(packets);
+}
+
+/** That a pod's sidecar still has the connection, under the same keys. */
+export function assertSame(namespace: TestNamespace, pod: string, before: ApiConnection): void {
+  const { local, remote, sessionId } = before;
+  const now = new Sidecar(namespace, pod)
+    .connections()
+    .find((each) => each.local === local && each.remote === remote);
+  assert.deepEqual([now?.state, now?.sessionId], ['encrypted', sessionId], 'it is another connection');
+}
+
+/** That much of the letter was on the cable, and nothing of it in clear. */
+export function assertSecret(packets: Captured): void {
+  assert.ok(packets.dataPackets > 100, `only ${packets.dataPackets} packets with data`);
+  assert.equal(packets.find('treasure'), undefined, 'data was on the wire in clear');
 }

@@ -8,10 +8,11 @@ import type { RunOptions, RunResult } from '../machine.ts';
 export interface Pod {
   readonly metadata: { readonly name: string; readonly namespace: string; readonly uid: string };
   readonly spec: {
-    readonly nodeName: string;
+    readonly nodeName: NodeName;
     readonly initContainers?: readonly { readonly name: string }[];
   };
   readonly status: {
+    readonly qosClass: string;
     readonly podIPs: readonly { readonly ip: string }[];
     readonly containerStatuses?: readonly { readonly restartCount: number }[];
     readonly initContainerStatuses?: readonly { readonly restartCount: number }[];
@@ -25,6 +26,8 @@ export interface PodOptions {
   readonly labels?: Readonly<Record<string, string>>;
   /** More of the pod's spec. */
   readonly spec?: object;
+  /** More of its container. */
+  readonly container?: object;
 }
 
 const IDLE = ['sleep', 'infinity'];
@@ -36,7 +39,14 @@ export const WEB_SERVER = [
 ];
 
 /** A pod of the tools image on one node; it ends at once when it is deleted. */
-export function pod({ name, node, command = IDLE, labels = {}, spec = {} }: PodOptions): object {
+export function pod({
+  name,
+  node,
+  command = IDLE,
+  labels = {},
+  spec = {},
+  container = {},
+}: PodOptions): object {
   const probe = command === WEB_SERVER ? { readinessProbe: { httpGet: { port: 80 }, periodSeconds: 1 } } : {};
   return {
     apiVersion: 'v1',
@@ -45,7 +55,9 @@ export function pod({ name, node, command = IDLE, labels = {}, spec = {} }: PodO
     spec: {
       nodeName: node,
       terminationGracePeriodSeconds: 0,
-      containers: [{ name: 'main', image: TOOLS_IMAGE, imagePullPolicy: 'Never', command, ...probe }],
+      containers: [
+        { name: 'main', image: TOOLS_IMAGE, imagePullPolicy: 'Never', command, ...probe, ...container },
+      ],
       ...spec,
     },
   };
@@ -56,10 +68,10 @@ export class TestNamespace {
   readonly cluster: Cluster;
   readonly name: string;
 
-  constructor(cluster: Cluster, name: string) {
+  constructor(cluster: Cluster, name: string, labels: Readonly<Record<string, string>> = {}) {
     this.cluster = cluster;
     this.name = name;
-    cluster.apply([{ apiVersion: 'v1', kind: 'Namespace', metadata: { name } }]);
+    cluster.apply([{ apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels } }]);
   }
 
   /** Applies objects; those that are pods are ready when it returns. */
@@ -87,12 +99,42 @@ export class TestNamespace {
     throw new Error([stderr, events.split('\n').slice(-30).join('\n'), ...logs].join('\n'));
   }
 
+  /** Waits until a Deployment's pods are what it says, and ready. */
+  rolledOut(deployment: string, timeoutSeconds = 180): void {
+    const args = ['rollout', 'status', `--timeout=${timeoutSeconds}s`, `deployment/${deployment}`];
+    this.kubectl(args, { timeoutMs: 1000 * (timeoutSeconds + 30) });
+  }
+
+  /** Waits for a Job's end; throws, with what it said, when it failed. */
+  completed(job: string, timeoutSeconds = 120): void {
+    const args = ['wait', '--for=condition=Complete', `--timeout=${timeoutSeconds}s`, `job/${job}`];
+    const { status, stderr } = this.kubectl(args, {
+      allowFailure: true,
+      timeoutMs: 1000 * (timeoutSeconds + 30),
+    });
+    if (status === 0) return;
+    const { stdout } = this.kubectl(['describe', 'pods', '-l', `job-name=${job}`], { allowFailure: true });
+    throw new Error(`${stderr}${stdout}`);
+  }
+
   kubectl(args: readonly string[], options: RunOptions = {}): RunResult {
     return this.cluster.kubectl(['--namespace', this.name, ...args], options);
   }
 
   pod(name: string): Pod {
     return this.cluster.get<Pod>('--namespace', this.name, 'pod', name);
+  }
+
+  /** Of a Deployment's pods. */
+  podNames(deployment: string): string[] {
+    const found = this.cluster.get<{ items: Pod[] }>('-n', this.name, 'pods', '-l', `app=${deployment}`);
+    return found.items.map(({ metadata }) => metadata.name);
+  }
+
+  /** The namespace's events of a reason. */
+  events(reason: string): { readonly message: string; readonly involvedObject: { readonly name: string } }[] {
+    const args = ['-n', this.name, 'events', '--field-selector', `reason=${reason}`];
+    return this.cluster.get<{ items: [] }>(...args).items;
   }
 
   /** The pod's address of a family, as a URL has it: IPv6 in brackets. */

@@ -53,6 +53,24 @@ export async function capture(
   };
 }
 
+/** What was captured while `action` went on, and what that returned. */
+export async function captured<T>(
+  host: Pick<Host, 'device' | 'spawn'>,
+  filter: string,
+  action: () => T | Promise<T>,
+): Promise<[Captured, T]> {
+  const running = await capture(host, { filter });
+  let result: T;
+  let packets: Captured;
+  try {
+    result = await action();
+  } finally {
+    // Also when something went wrong: a capture left behind would keep the process.
+    packets = await running.stop();
+  }
+  return [packets, result];
+}
+
 /** TCP packets of a pcap file (little-endian, Ethernet); ones cut by the snap length with what is left of them. */
 function* readPcap(file: Buffer): Generator<TcpPacket> {
   for (let at = 24; at + 16 <= file.length; ) {
