@@ -13,7 +13,7 @@ import {
   generateKey,
 } from './mlkem.ts';
 import type { Random } from './random.ts';
-import { rsaOaep } from './rsa.ts';
+import { type RsaKeys, rsaKeys, rsaOaep } from './rsa.ts';
 
 export { type Random, systemRandom } from './random.ts';
 
@@ -25,6 +25,8 @@ export interface KeyExchange {
   readonly publicKeyBytes: number;
   /** Bytes of the key material in INIT2. */
   readonly keyMaterialBytes: number;
+  /** False while there is no key at hand and making one would keep everything waiting; else true, or not there. */
+  readonly ready?: boolean;
   /** C's part. */
   generate(random: Random): Offer;
   /** S's part: the key material for INIT2 and the PMS, or `invalid` where PK_C must not be used. */
@@ -130,6 +132,7 @@ function hybrid({ x25519, mlKem768 }: Generators): KeyExchange {
 export interface Generators {
   readonly x25519: Group;
   readonly mlKem768: (random: Random) => DecapsulationKey;
+  readonly rsa: RsaKeys;
 }
 
 /** Every exchange by its id. */
@@ -140,7 +143,7 @@ export function makeKeyExchanges(generators: Generators): ReadonlyMap<number, Ke
       ecdhe(0x202, 'X25519', generators.x25519),
       ecdhe(0x200, 'P-256', p256),
       ecdhe(0x201, 'P-521', p521),
-      rsaOaep,
+      rsaOaep(generators.rsa),
     ].map((exchange) => [exchange.id, exchange]),
   );
 }
@@ -149,6 +152,7 @@ export function makeKeyExchanges(generators: Generators): ReadonlyMap<number, Ke
 export const keyExchanges: ReadonlyMap<number, KeyExchange> = makeKeyExchanges({
   x25519,
   mlKem768: generateKey,
+  rsa: rsaKeys,
 });
 
 const byName: ReadonlyMap<string, KeyExchange> = new Map(
