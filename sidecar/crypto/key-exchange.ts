@@ -7,7 +7,7 @@ import { decodeKeyMaterial, encodeKeyMaterial, NONCE_BYTES } from '../wire/init.
 import { type Group, p256, p521, x25519 } from './dh.ts';
 import { CIPHERTEXT_BYTES, ENCAPSULATION_KEY_BYTES, type Kem, mlKem768 } from './mlkem.ts';
 import type { Random } from './random.ts';
-import { rsaOaep } from './rsa.ts';
+import { type RsaKeys, rsaKeys, rsaOaep } from './rsa.ts';
 
 export { type Random, systemRandom } from './random.ts';
 
@@ -19,6 +19,8 @@ export interface KeyExchange {
   readonly publicKeyBytes: number;
   /** Bytes of the key material in INIT2. */
   readonly keyMaterialBytes: number;
+  /** False while there is no key at hand and making one would keep everything waiting; else true, or not there. */
+  readonly ready?: boolean;
   /** C's part. */
   generate(random: Random): Offer;
   /** S's part: the key material for INIT2 and the PMS, or `invalid` where PK_C must not be used. */
@@ -124,6 +126,7 @@ function hybrid({ x25519, mlKem768 }: Generators): KeyExchange {
 export interface Generators {
   readonly x25519: Group;
   readonly mlKem768: Kem;
+  readonly rsa: RsaKeys;
 }
 
 /** Every exchange by its id. */
@@ -134,13 +137,17 @@ export function makeKeyExchanges(generators: Generators): ReadonlyMap<number, Ke
       ecdhe(0x202, 'X25519', generators.x25519),
       ecdhe(0x200, 'P-256', p256),
       ecdhe(0x201, 'P-521', p521),
-      rsaOaep,
+      rsaOaep(generators.rsa),
     ].map((exchange) => [exchange.id, exchange]),
   );
 }
 
 /** Every exchange by its id; each key is made when it is needed. */
-export const keyExchanges: ReadonlyMap<number, KeyExchange> = makeKeyExchanges({ x25519, mlKem768 });
+export const keyExchanges: ReadonlyMap<number, KeyExchange> = makeKeyExchanges({
+  x25519,
+  mlKem768,
+  rsa: rsaKeys,
+});
 
 /** Both secrets in one array, the originals erased. */
 function joined(first: Uint8Array | 'invalid', second: Uint8Array | 'invalid'): Uint8Array | 'invalid' {

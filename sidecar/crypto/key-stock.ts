@@ -2,11 +2,15 @@
 import { x25519 } from './dh.ts';
 import { type KeyExchange, makeKeyExchanges, type Random } from './key-exchange.ts';
 import { mlKem768 } from './mlkem.ts';
+import { RsaStock } from './rsa.ts';
 
 const DEFAULT_SIZE = 32;
 
 export class KeyStock {
-  /** Key exchanges that take their X25519 and ML-KEM keys from here, and make them where none is left. */
+  /**
+   * Key exchanges that take their keys from here. Of X25519 and ML-KEM they make one where none is left; RSA is not
+   * ready then.
+   */
   readonly exchanges: ReadonlyMap<number, KeyExchange>;
   readonly #x25519: Shelf<ReturnType<typeof x25519.generate>>;
   readonly #mlKem768: Shelf<ReturnType<typeof mlKem768.generate>>;
@@ -18,6 +22,7 @@ export class KeyStock {
     this.exchanges = makeKeyExchanges({
       x25519: { shareBytes: x25519.shareBytes, generate: () => this.#x25519.take() },
       mlKem768: { generate: () => this.#mlKem768.take(), encapsulate: mlKem768.encapsulate },
+      rsa: new RsaStock(),
     });
   }
 

@@ -7,6 +7,7 @@ import { x25519 } from './dh.ts';
 import { makeKeyExchanges } from './key-exchange.ts';
 import { type Encapsulation, type Kem, mlKem768 } from './mlkem.ts';
 import type { Random } from './random.ts';
+import { rsaKeys } from './rsa.ts';
 
 const MESSAGE_BYTES = 32;
 
@@ -25,4 +26,8 @@ export const derandomizedMlKem768: Kem = {
   },
 };
 
-export const derandomizedKeyExchanges = makeKeyExchanges({ x25519, mlKem768: derandomizedMlKem768 });
+export const derandomizedKeyExchanges = makeKeyExchanges({
+  x25519,
+  mlKem768: derandomizedMlKem768,
+  rsa: rsaKeys,
+});

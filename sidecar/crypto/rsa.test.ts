@@ -1,13 +1,15 @@
 import assert from 'node:assert/strict';
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { oaep, power, toBytes, toNumber } from './oaep.testing.ts';
-import { rsaOaep } from './rsa.ts';
+import { RsaStock, rsaKeys, rsaOaep } from './rsa.ts';
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
 const fromBase64 = (text: string | undefined) => Buffer.from(text ?? '', 'base64url');
 
-const offer = rsaOaep.generate(randomBytes);
+const exchange = rsaOaep(rsaKeys);
+const offer = exchange.generate(randomBytes);
 
 describe('RSA-OAEP, RFC 8017 section 7.1', () => {
   test('S encrypts R_S: a decryption by hand gives it', () => {
@@ -17,7 +19,7 @@ describe('RSA-OAEP, RFC 8017 section 7.1', () => {
       });
       const n = fromBase64(jwk.n);
       const secret = randomBytes(48);
-      const answer = rsaOaep.respond(n, () => Buffer.from(secret));
+      const answer = exchange.respond(n, () => Buffer.from(secret));
       assert.ok(answer !== 'invalid');
       assert.equal(answer.keyMaterial.length, bits / 8);
       const encoded = power(toNumber(answer.keyMaterial), toNumber(fromBase64(jwk.d)), toNumber(n));
@@ -28,7 +30,7 @@ describe('RSA-OAEP, RFC 8017 section 7.1', () => {
 
   test('C decrypts what was encrypted by hand with exponent 3', () => {
     const { publicKey } = offer;
-    assert.equal(publicKey.length, rsaOaep.publicKeyBytes);
+    assert.equal(publicKey.length, exchange.publicKeyBytes);
     const secret = randomBytes(48);
     const encrypted = (message: Uint8Array) =>
       toBytes(
@@ -43,7 +45,7 @@ describe('RSA-OAEP, RFC 8017 section 7.1', () => {
   });
 
   test('what cannot be a ciphertext is invalid', () => {
-    const bytes = rsaOaep.keyMaterialBytes;
+    const bytes = exchange.keyMaterialBytes;
     for (const length of [0, 1, bytes - 1, bytes + 1]) {
       assert.equal(offer.complete(new Uint8Array(length)), 'invalid');
     }
@@ -60,22 +62,35 @@ describe('RSA-OAEP, RFC 8017 section 7.1', () => {
     };
     const random = (length: number) => new Uint8Array(length);
     for (const bits of [1, 1024, 2047, 4097, 8192]) {
-      assert.equal(rsaOaep.respond(modulus(bits), random), 'invalid', `${bits} bits`);
+      assert.equal(exchange.respond(modulus(bits), random), 'invalid', `${bits} bits`);
     }
     for (const bits of [2048, 2049, 3071, 4096]) {
-      assert.notEqual(rsaOaep.respond(modulus(bits), random), 'invalid', `${bits} bits`);
+      assert.notEqual(exchange.respond(modulus(bits), random), 'invalid', `${bits} bits`);
     }
-    assert.equal(rsaOaep.respond(new Uint8Array(0), random), 'invalid');
-    assert.equal(rsaOaep.respond(new Uint8Array(384), random), 'invalid');
-    assert.equal(rsaOaep.respond(Buffer.concat([Uint8Array.of(0), offer.publicKey]), random), 'invalid');
+    assert.equal(exchange.respond(new Uint8Array(0), random), 'invalid');
+    assert.equal(exchange.respond(new Uint8Array(384), random), 'invalid');
+    assert.equal(exchange.respond(Buffer.concat([Uint8Array.of(0), offer.publicKey]), random), 'invalid');
     const even = Uint8Array.from(offer.publicKey);
     even[even.length - 1] &= 0xfe;
-    assert.equal(rsaOaep.respond(even, random), 'invalid');
+    assert.equal(exchange.respond(even, random), 'invalid');
   });
 });
 
 test('destroy ends the offer', () => {
-  const keyMaterial = new Uint8Array(rsaOaep.keyMaterialBytes);
+  const keyMaterial = new Uint8Array(exchange.keyMaterialBytes);
   offer.destroy();
   assert.throws(() => offer.complete(keyMaterial), /destroyed/);
+});
+
+test('a stock is ready when a key has been made, which it begins when asked, and not again before the next', async () => {
+  const stocked = rsaOaep(new RsaStock());
+  assert.equal(stocked.ready, false);
+  while (!stocked.ready) await sleep(10);
+  const taken = stocked.generate(randomBytes);
+  assert.equal(stocked.ready, false);
+  const answer = exchange.respond(taken.publicKey, randomBytes);
+  assert.ok(answer !== 'invalid');
+  const pms = taken.complete(answer.keyMaterial);
+  assert.ok(pms !== 'invalid');
+  assert.equal(hex(pms), hex(answer.pms));
 });

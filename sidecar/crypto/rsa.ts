@@ -2,6 +2,7 @@
 import {
   constants,
   createPublicKey,
+  generateKeyPair,
   generateKeyPairSync,
   type KeyObject,
   privateDecrypt,
@@ -18,19 +19,68 @@ const OAEP = { padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256' } a
 /** 3, as a JSON Web Key has it. */
 const EXPONENT = 'Aw';
 
+interface KeyPair {
+  readonly publicKey: KeyObject;
+  readonly privateKey: KeyObject;
+}
+
+/** Where C's keys come from. Making one takes a second or so. */
+export interface RsaKeys {
+  /** Whether `take` has one at hand. */
+  readonly ready: boolean;
+  take(): KeyPair;
+}
+
+const PARAMETERS = { modulusLength: MODULUS_BITS, publicExponent: 3 };
+
+/** Makes each key when it is needed, while everything waits. */
+export const rsaKeys: RsaKeys = { ready: true, take: () => generateKeyPairSync('rsa', PARAMETERS) };
+
+/** Keys made ahead by a thread of the pool, each as the one before it is taken; nothing ever waits for one. */
+export class RsaStock implements RsaKeys {
+  #key: KeyPair | undefined;
+  #making = false;
+
+  /** The first question has the first key made. */
+  get ready(): boolean {
+    if (this.#key === undefined) this.#make();
+    return this.#key !== undefined;
+  }
+
+  take(): KeyPair {
+    const key = this.#key ?? rsaKeys.take();
+    this.#key = undefined;
+    this.#make();
+    return key;
+  }
+
+  #make(): void {
+    if (this.#making) return;
+    this.#making = true;
+    generateKeyPair('rsa', PARAMETERS, (error, publicKey, privateKey) => {
+      this.#making = false;
+      if (error === null) this.#key = { publicKey, privateKey };
+    });
+  }
+}
+
 /**
  * The public key is the modulus, big-endian and without leading zeros, of any length from 2048 to 4096 bits; key
- * material is as long as the modulus. Making a key takes a second or so and, like OAEP's seed, draws on
+ * material is as long as the modulus. A key, like OAEP's seed, draws on
  * OpenSSL's own randomness: a simulation with this exchange is not repeatable.
  */
-export const rsaOaep: KeyExchange = {
+export const rsaOaep = (keys: RsaKeys): KeyExchange => ({
   id: 0x100,
   name: 'RSA-OAEP',
   publicKeyBytes: MODULUS_BITS / 8,
   keyMaterialBytes: MODULUS_BITS / 8,
 
+  get ready() {
+    return keys.ready;
+  },
+
   generate() {
-    const pair = generateKeyPairSync('rsa', { modulusLength: MODULUS_BITS, publicExponent: 3 });
+    const pair = keys.take();
     let privateKey: KeyObject | undefined = pair.privateKey;
     const publicKey = plain(Buffer.from(pair.publicKey.export({ format: 'jwk' }).n ?? '', 'base64url'));
     return {
@@ -63,7 +113,7 @@ export const rsaOaep: KeyExchange = {
       return 'invalid';
     }
   },
-};
+});
 
 /** What can be seen of a modulus without its factors: its size, and that it is odd. */
 function isModulus(modulus: Uint8Array): boolean {

@@ -75,7 +75,7 @@ const trustTlvBytes = (keys: readonly TrustKey[]) => (keys.length ? 3 + KEY_ID_B
 
 /**
  * The exchange that C takes: the first of the peer's list that policy allows and whose INIT1 and INIT2 both
- * fit `maxPayloadBytes`.
+ * fit `maxPayloadBytes`, and for which there is a key: no connection waits for one.
  */
 export function chooseKeyExchange(
   { algorithms, exchanges, trustKeys }: Means,
@@ -85,7 +85,7 @@ export function chooseKeyExchange(
   const keys = offeredTrustKeys(trustKeys);
   for (const id of offered) {
     const exchange = algorithms.keyExchanges.includes(id) ? exchanges.get(id) : undefined;
-    if (!exchange) continue;
+    if (!exchange || exchange.ready === false) continue;
     const init1 =
       INIT1_FIXED_BYTES + 4 * algorithms.suites.length + exchange.publicKeyBytes + trustTlvBytes(keys);
     const init2 =

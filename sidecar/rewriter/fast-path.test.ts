@@ -88,7 +88,7 @@ const step: fc.Arbitrary<Step> = fc.record({
   ),
   flags: fc.oneof(
     { weight: 8, arbitrary: fc.constantFrom(0, PSH) },
-    { weight: 1, arbitrary: fc.constantFrom(ECE, URG, CWR, PSH | ECE, URG | PSH) },
+    { weight: 1, arbitrary: fc.constantFrom(ECE, URG, CWR, PSH | ECE, URG | PSH, FIN, FIN | PSH) },
   ),
   sack: rarely,
   ackBack: fc.oneof(
@@ -166,7 +166,7 @@ function compare(options: ScriptOptions, steps: readonly Step[], preset: Partial
     const other = s.from === 'client' ? 'server' : 'client';
     const offset = Math.max(1, next[s.from] - s.back);
     const ack = Math.max(1, next[other] - s.ackBack);
-    next[s.from] = Math.max(next[s.from], offset + s.data);
+    next[s.from] = Math.max(next[s.from], offset + s.data + (s.flags & FIN));
     const fields = {
       ...{
         offset,
@@ -279,7 +279,6 @@ describe('the quick way', () => {
     script.carry('server', { offset: 1, ack: 4, data: 'abc' });
     const takes = (p: Packet): boolean => quickly(script.client, 'out', p) !== undefined;
     assert.ok(takes(script.c({ offset: 4, ack: 4, data: 'x' })));
-    assert.ok(!takes(script.c({ offset: 5, ack: 4, flags: FIN })));
     assert.ok(!takes(script.c({ offset: 5, ack: 4, data: 'x', flags: URG, urgent: 1 })));
     assert.ok(!takes(script.c({ offset: 5, ack: 4, options: [sackOption([[1, 2]])] })));
     assert.ok(!takes(script.c({ offset: 3, ack: 4, data: 'c' })), 'acknowledged already');
@@ -292,6 +291,7 @@ describe('the quick way', () => {
       -1,
       'no room',
     );
+    assert.ok(takes(script.c({ offset: 5, ack: 4, flags: FIN })));
   });
 
   it('what is larger than the kernel was told of the path is left to the general way', () => {

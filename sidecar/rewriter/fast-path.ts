@@ -1,6 +1,6 @@
 /**
- * The ordinary packet of an encrypted connection, rewritten where it lies: a segment or super-segment with data, or a
- * bare ACK, with timestamps or no option at all, in the one key generation there is. Nothing is allocated.
+ * The ordinary packet of an encrypted connection, rewritten where it lies: a segment or super-segment with data, a
+ * bare ACK or a FIN, with timestamps or no option at all, in the one key generation there is. Nothing is allocated.
  *
  * Invariant: what it does is what `encrypting.ts` does with the same packet (fast-path.test.ts compares them); anything
  * out of the ordinary, or wrong, is left to that path, and nothing has changed then.
@@ -122,7 +122,7 @@ export class FastPath {
     if (this.rw.encodings.write !== 'experimental') return -1;
     const tcp = tcpAt(ring, start, end);
     if (tcp < 0) return -1;
-    if ((ring[tcp + 13] & (SYN | FIN | RST | URG | ACK)) !== ACK) return -1;
+    if ((ring[tcp + 13] & (SYN | RST | URG | ACK)) !== ACK) return -1;
     const dataAt = tcp + (ring[tcp + 12] >>> 4) * 4;
     if (dataAt < tcp + TCP_HEADER_BYTES || dataAt > end) return -1;
     const out = direction === 'out';
@@ -171,7 +171,7 @@ export class FastPath {
     const kernelAck = read32(ring, tcp + 8);
     const ack = extend(kernelAck, c.isnRemote, c.rxNext - c.rxDelta);
     if (offset < txDelta || ack < 0) return -1;
-    const next = offset + length;
+    const next = offset + length + (ring[tcp + 13] & FIN);
     if (length > 0) {
       // What is acknowledged already, or the first byte of a new key. All else is of the one key there is.
       if (offset < c.txAcked) return -1;
@@ -185,7 +185,7 @@ export class FastPath {
     c.kernelAcked = true;
     c.kernelAck = Math.max(c.kernelAck, extend(kernelAck, c.isnRemote, c.kernelAck));
     if (next > c.txNext) {
-      c.bytesOut += next - c.txNext;
+      c.bytesOut += Math.max(0, offset + length - c.txNext);
       c.txNext = next;
     }
 
@@ -248,7 +248,7 @@ export class FastPath {
     // A part of a super-segment, or a path that is clean again.
     if (shapes === aggregateShapes && !coversExactly(shape, ring, at, offset, length)) return -1;
     if (!c.superSegmentSize.whole && c.superSegmentSize.isWholeBy(ackOffset)) return -1;
-    const next = offset + length;
+    const next = offset + length + (ring[tcp + 13] & FIN);
     if (c.txNext + Math.max(next, c.rxNext) - c.checkpointedAt >= CHECKPOINT_BYTES) return -1;
 
     const isIpv4 = tcp - start === IPV4_HEADER_BYTES;
@@ -266,7 +266,7 @@ export class FastPath {
       c.superSegmentSize.acknowledged(ackOffset);
     }
     if (next > c.rxNext) {
-      c.bytesIn += next - c.rxNext;
+      c.bytesIn += Math.max(0, offset + length - c.rxNext);
       c.rxNext = next;
     }
 

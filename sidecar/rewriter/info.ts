@@ -4,6 +4,11 @@ import { keyExchanges } from '../crypto/key-exchange.ts';
 import type { Connection } from './connection.ts';
 import type { ConnectionInfo } from './types.ts';
 
+export function stateOf(c: Connection): ConnectionInfo['state'] {
+  if (c.phase === 'encrypting' && c.secured) return 'encrypted';
+  return c.phase === 'plain' || c.reason ? 'plain' : 'setup';
+}
+
 export function infoOf(c: Connection): ConnectionInfo {
   const { secured } = c;
   const bound = c.phase === 'encrypting' && secured;
@@ -12,7 +17,7 @@ export function infoOf(c: Connection): ConnectionInfo {
     remote: c.remote,
     active: c.active,
     role: secured?.sessionRole ?? (c.active ? 'C' : 'S'),
-    state: bound ? 'encrypted' : c.phase === 'plain' || c.reason ? 'plain' : 'setup',
+    state: stateOf(c),
     ...(c.reason && { reason: c.reason }),
     ...(bound && {
       keyExchange: keyExchanges.get(secured.keyExchange)!.name,

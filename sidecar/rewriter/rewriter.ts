@@ -37,7 +37,7 @@ import { type Connection, comeWhole, newConnection } from './connection.ts';
 import { receiveEncrypted, sendEncrypted } from './encrypting.ts';
 import { FastPath } from './fast-path.ts';
 import { OVERHEAD_BYTES, receiveIcmp } from './icmp.ts';
-import { infoOf } from './info.ts';
+import { infoOf, stateOf } from './info.ts';
 import { endInSetup, forgetKeys, learnFromEnd, storeKey } from './lifecycle.ts';
 import { receiveSyn, type SynRecord, sendSynAck } from './passive-syn.ts';
 import { receivePlain, refuse, sendPlain } from './plain.ts';
@@ -564,7 +564,7 @@ export class Rewriter implements RewriterMachine {
 
   counts(): { setup: number; encrypted: number; plain: number; cachedSessions: number } {
     const counts = { setup: 0, encrypted: 0, plain: 0, cachedSessions: this.cache.size };
-    for (const c of this.table.values()) counts[infoOf(c).state]++;
+    for (const c of this.table.values()) counts[stateOf(c)]++;
     return counts;
   }
 

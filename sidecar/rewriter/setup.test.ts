@@ -1,6 +1,7 @@
 /** wire.md section 4, "Offering" and "Agreeing". */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { keyExchanges as exchanges } from '../crypto/key-exchange.ts';
 import { buildSegment, fieldsOf } from '../wire/build.ts';
 import { cryptOption, parseOptions } from '../wire/options.ts';
 import {
@@ -247,6 +248,25 @@ describe('agreeing', () => {
     const script = new Script({ client: { policy }, server: { policy }, mssServer: 1000 });
     script.encrypt();
     assert.equal(only(script.client).keyExchange, 'X25519');
+  });
+
+  it('takes the next exchange where there is no key at hand, and none else: plain, without a wait', () => {
+    const keyExchanges = new Map(exchanges);
+    keyExchanges.set(0x210, { ...exchanges.get(0x210)!, ready: false });
+    for (const [offered, state] of [
+      [[0x210, 0x202], 'encrypted'],
+      [[0x210], 'plain'],
+    ] as const) {
+      const policy = testPolicy({}, { keyExchanges: offered });
+      const script = new Script({ client: { policy, keyExchanges }, server: { policy } });
+      script.syns();
+      const ack = script.c({ offset: 1, ack: 1 });
+      const fate = script.client.fateOf(script.client.give('out', ack), ack);
+      const [init1] = script.client.sent('network');
+      if (state === 'plain')
+        assert.deepEqual([only(script.client).reason, fate, init1], ['no_common_algorithm', ack, undefined]);
+      else assert.ok(init1 && payloadOf(init1).length < 300);
+    }
   });
 
   it('holds what the client kernel sends before INIT2, and sends it encrypted after', () => {

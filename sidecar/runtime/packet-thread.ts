@@ -105,6 +105,9 @@ async function run(): Promise<void> {
     keyLog,
   });
   const stock = new KeyStock(systemRandom);
+  const policy = compilePolicy(options.policy);
+  // A key that takes long to make is begun with.
+  for (const id of policy.keyExchanges) void stock.exchanges.get(id)?.ready;
   const waiter = Queue.waiter([setup, data, superSegment]);
   const loop = new PacketLoop({
     queues: { setup, data, super_segment: superSegment },
@@ -115,7 +118,7 @@ async function run(): Promise<void> {
       new Rewriter({
         output,
         observer,
-        policy: compilePolicy(options.policy),
+        policy,
         random: systemRandom,
         encodings: options.encodings,
         suites: nativeSuites,
