@@ -234,7 +234,7 @@ test('probes over HTTP, TCP and exec: a pod gets ready by them, and stays so', {
   const seen = () => total(sidecar!.metrics(), 'tcpcrypt_fallbacks_total', { reason: 'peer_unsupported' });
   await eventually(() => seen() >= 6, 'six probes', 30_000);
   assert.deepEqual(
-    namespace.pod('probed').status.containerStatuses.map(({ restartCount }) => restartCount),
+    namespace.pod('probed').status.containerStatuses?.map(({ restartCount }) => restartCount),
     [0],
   );
 });

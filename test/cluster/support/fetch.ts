@@ -93,7 +93,19 @@ export class Download implements AsyncDisposable {
 
   constructor(namespace: TestNamespace, ends: Ends) {
     const { client } = ends;
-    const exec = ['exec', '-i', client, '-c', 'main', '--', 'sh', '-c', SCRIPT, 'sh', letterOf(namespace, ends)];
+    const exec = [
+      'exec',
+      '-i',
+      client,
+      '-c',
+      'main',
+      '--',
+      'sh',
+      '-c',
+      SCRIPT,
+      'sh',
+      letterOf(namespace, ends),
+    ];
     this.#child = namespace.cluster.spawnKubectl(['-n', namespace.name, ...exec]);
     this.#done = finished(this.#child, TIMEOUT_MS);
     this.#client = client;
@@ -158,7 +170,9 @@ export async function inTheMiddle(
 /** That a pod's sidecar still has the connection, under the same keys. */
 export function assertSame(namespace: TestNamespace, pod: string, before: ApiConnection): void {
   const { local, remote, sessionId } = before;
-  const now = new Sidecar(namespace, pod).connections().find((each) => each.local === local && each.remote === remote);
+  const now = new Sidecar(namespace, pod)
+    .connections()
+    .find((each) => each.local === local && each.remote === remote);
   assert.deepEqual([now?.state, now?.sessionId], ['encrypted', sessionId], 'it is another connection');
 }
 
