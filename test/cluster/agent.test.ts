@@ -2,18 +2,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { eventually } from '../kernel/support/processes.ts';
-import { productImage } from './images.ts';
-import { helm, installChart, RELEASE_NAMESPACE } from './support/chart.ts';
+import { helm, installChart, RELEASE_NAMESPACE, useChart } from './support/chart.ts';
 import { fetchWhole, inTheMiddle, SECRET_SERVER } from './support/fetch.ts';
 import { Agent, pluginsIn } from './support/node.ts';
 import { pod } from './support/pods.ts';
-import { sharedCluster as cluster, skip, useNamespace } from './support/shared.ts';
+import { sharedCluster as cluster, skip } from './support/shared.ts';
 import { sidecarReady } from './support/sidecar.ts';
 
 const ends = { client: 'client', server: 'server', node: 'node1' } as const;
-const context = useNamespace('agent-test', async (namespace) => {
-  cluster.loadImage(await productImage());
-  await installChart(cluster);
+const context = useChart('agent-test', async (namespace) => {
   await namespace.start([
     pod({ name: 'client', node: 'node1' }),
     pod({ name: 'server', node: 'node2', command: SECRET_SERVER }),

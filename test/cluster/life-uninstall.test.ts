@@ -15,6 +15,8 @@ const ROUNDS = 3;
 const context = useNamespace('uninstall-test', async () => {
   await buildPrograms(['helm', 'helm4']);
   cluster.loadImage(await productImage());
+  // What other tests left.
+  helm(cluster, ['uninstall', 'tcpcrypt', '--ignore-not-found']);
 });
 
 const allTraces = (): string[] => nodeNames.flatMap((node) => traces(cluster, node));
