@@ -1,14 +1,14 @@
 /** However a release ends, the nodes are as they were before. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ended, eventually } from '../kernel/support/processes.ts';
-import { nodeNames } from './addresses.ts';
-import { productImage } from './images.ts';
-import { buildPrograms } from './programs.ts';
-import { chart, helm, IMAGE_VALUES, installChart, RELEASE_NAMESPACE, spawnHelm } from './support/chart.ts';
-import { condition, filesOn, traces } from './support/node.ts';
-import { pod } from './support/pods.ts';
-import { sharedCluster as cluster, skip, useNamespace } from './support/shared.ts';
+import { ended, eventually } from '../../kernel/support/processes.ts';
+import { nodeNames } from '../addresses.ts';
+import { productImage } from '../images.ts';
+import { buildPrograms } from '../programs.ts';
+import { chart, helm, IMAGE_VALUES, installChart, RELEASE_NAMESPACE, spawnHelm } from '../support/chart.ts';
+import { condition, filesOn, traces } from '../support/node.ts';
+import { pod } from '../support/pods.ts';
+import { sharedCluster as cluster, skip, useNamespace } from '../support/shared.ts';
 
 const ROUNDS = 3;
 

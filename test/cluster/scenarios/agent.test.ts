@@ -1,13 +1,13 @@
 /** The node agent killed, hung, upgraded, and with either variant of iptables: pods start, and their traffic goes on. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { eventually } from '../kernel/support/processes.ts';
-import { helm, installChart, RELEASE_NAMESPACE, useChart } from './support/chart.ts';
-import { fetchWhole, inTheMiddle, SECRET_SERVER } from './support/fetch.ts';
-import { Agent, pluginsIn } from './support/node.ts';
-import { pod } from './support/pods.ts';
-import { sharedCluster as cluster, skip } from './support/shared.ts';
-import { sidecarReady } from './support/sidecar.ts';
+import { eventually } from '../../kernel/support/processes.ts';
+import { helm, installChart, RELEASE_NAMESPACE, useChart } from '../support/chart.ts';
+import { fetchWhole, inTheMiddle, SECRET_SERVER } from '../support/fetch.ts';
+import { Agent, pluginsIn } from '../support/node.ts';
+import { pod } from '../support/pods.ts';
+import { sharedCluster as cluster, skip } from '../support/shared.ts';
+import { sidecarReady } from '../support/sidecar.ts';
 
 const ends = { client: 'client', server: 'server', node: 'node1' } as const;
 const context = useChart('agent-test', async (namespace) => {
