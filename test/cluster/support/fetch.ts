@@ -1,7 +1,7 @@
 /** Downloads between pods: one that stands still while a test looks at its connection, and some that go on all the while. */
 import assert from 'node:assert/strict';
 import type { ChildProcess } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import type { ApiConnection } from '../../../sidecar/runtime/api.ts';
 import { type Captured, captured } from '../../kernel/support/capture.ts';
 import { ended, type Finished, finished, saying } from '../../kernel/support/processes.ts';
@@ -16,11 +16,11 @@ export const SECRET_BYTES = 20_000_000;
 const HEAD_BYTES = 1_000_000;
 const TIMEOUT_MS = 300_000;
 
-/** A pod's command: nginx with the secret at /letter.txt. */
+/** A pod's command: nginx, in no hurry, with the secret at /letter.txt. */
 export const SECRET_SERVER = [
   'sh',
   '-c',
-  `yes '${SECRET}' | head -c ${SECRET_BYTES} >/var/www/html/letter.txt; exec nginx -g 'daemon off;'`,
+  `echo 'send_timeout 600s;' >/etc/nginx/conf.d/patience.conf; yes '${SECRET}' | head -c ${SECRET_BYTES} >/var/www/html/letter.txt; exec nginx -g 'daemon off;'`,
 ];
 
 /** SHA-256 of so much of it, in hex. */
@@ -33,9 +33,8 @@ export const secretHash = (bytes: number): string =>
 const SCRIPT = `exec 3<&0 5>&1
   curl -sSf "$1" | { while read -r bytes <&3; do head -c "$bytes"; echo "read $bytes" >&5; done; cat; } | sha256sum`;
 
-/** Fetches the letter again and again, ten seconds each, until there is a file; a line for each. */
-const STEADY_CURL = `rm -f /tmp/enough
-while [ ! -e /tmp/enough ]; do curl -sSf --limit-rate 2M --max-time 120 "$1" | wc -c; done`;
+/** Fetches the letter again and again, four seconds each, until there is a file; a line for each. */
+const STEADY_CURL = 'until curl -sSf --limit-rate 5M --max-time 120 "$1" | wc -c; [ -e "$2" ]; do :; done';
 
 export interface Ends {
   readonly client: string;
@@ -69,13 +68,14 @@ export async function whileFetching(
   ends: Ends,
   work: () => Promise<void>,
 ): Promise<number> {
-  const command = ['sh', '-c', STEADY_CURL, 'sh', letterOf(namespace, ends)];
+  const enough = `/tmp/enough-${randomUUID()}`;
+  const command = ['sh', '-c', STEADY_CURL, 'sh', letterOf(namespace, ends), enough];
   const exec = ['-n', namespace.name, 'exec', ends.client, '--container', 'main', '--', ...command];
   const child = namespace.cluster.spawnKubectl(exec);
   const done = finished(child, 2 * TIMEOUT_MS);
   try {
     await work();
-    namespace.exec(ends.client, ['touch', '/tmp/enough']);
+    namespace.exec(ends.client, ['touch', enough]);
     const { stdout, stderr } = await done;
     const lengths = stdout.trim().split(/\s+/).map(Number);
     if (stderr !== '' || lengths.some((length) => length !== SECRET_BYTES))

@@ -10,15 +10,14 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { chmodSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, afterEach, test } from 'node:test';
-import { ended, eventually } from '../kernel/support/processes.ts';
-import { nodes } from './addresses.ts';
-import { productImage } from './images.ts';
-import { installChart, RELEASE_NAMESPACE } from './support/chart.ts';
-import { fetchLetter, SECRET_SERVER } from './support/fetch.ts';
-import { Agent, condition } from './support/node.ts';
-import { pod } from './support/pods.ts';
-import { sharedCluster as cluster, skip, useNamespace } from './support/shared.ts';
-import { sidecarReady } from './support/sidecar.ts';
+import { ended, eventually } from '../../kernel/support/processes.ts';
+import { nodes } from '../addresses.ts';
+import { RELEASE_NAMESPACE, useChart } from '../support/chart.ts';
+import { fetchLetter, SECRET_SERVER } from '../support/fetch.ts';
+import { Agent, condition } from '../support/node.ts';
+import { pod } from '../support/pods.ts';
+import { sharedCluster as cluster, skip } from '../support/shared.ts';
+import { sidecarReady } from '../support/sidecar.ts';
 
 const NODE = 'node2';
 const BRIDGE = '10-bridge.conflist';
@@ -28,9 +27,7 @@ const file = (name: string): string => join(confDir, name);
 
 /** The administrator's own, as it was before the agent came. */
 let original = '';
-const context = useNamespace('conflist-test', async (namespace) => {
-  cluster.loadImage(await productImage());
-  await installChart(cluster);
+const context = useChart('conflist-test', async (namespace) => {
   original = withoutOurs(readFileSync(file(BRIDGE), 'utf8'));
   for (const name of Object.keys(PRIMARY)) standIn(PRIMARY[name].type);
   await namespace.start([pod({ name: 'server', node: 'node1', command: SECRET_SERVER })]);

@@ -1,21 +1,20 @@
 /** The life of a release with pods that run all the while: upgraded, rolled back, uninstalled, its nodes rebooted. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { eventually } from '../kernel/support/processes.ts';
-import { type NodeName, nodeNames } from './addresses.ts';
-import { reboot } from './cluster.ts';
-import { NEXT_TAG, nextImage, productImage } from './images.ts';
-import { chart, helm, installChart } from './support/chart.ts';
-import { fetchWhole, inTheMiddle, SECRET_SERVER } from './support/fetch.ts';
-import { Agent, pluginsIn, traces } from './support/node.ts';
-import { pod } from './support/pods.ts';
-import { sharedCluster as cluster, skip, useNamespace } from './support/shared.ts';
-import { sidecarReady } from './support/sidecar.ts';
+import { eventually } from '../../kernel/support/processes.ts';
+import { type NodeName, nodeNames } from '../addresses.ts';
+import { reboot } from '../cluster.ts';
+import { NEXT_TAG, nextImage } from '../images.ts';
+import { chart, helm, useChart } from '../support/chart.ts';
+import { fetchWhole, inTheMiddle, SECRET_SERVER } from '../support/fetch.ts';
+import { Agent, pluginsIn, traces } from '../support/node.ts';
+import { pod } from '../support/pods.ts';
+import { sharedCluster as cluster, skip } from '../support/shared.ts';
+import { sidecarReady } from '../support/sidecar.ts';
 
 const ends = { client: 'client', server: 'server', node: 'node1' } as const;
-const context = useNamespace('life-test', async (namespace) => {
-  for (const image of [await productImage(), await nextImage()]) cluster.loadImage(image);
-  await installChart(cluster);
+const context = useChart('life-test', async (namespace) => {
+  cluster.loadImage(await nextImage());
   await namespace.start([
     pod({ name: 'client', node: 'node1' }),
     pod({ name: 'server', node: 'node2', command: SECRET_SERVER }),
