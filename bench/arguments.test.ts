@@ -5,10 +5,10 @@ import { parseArguments } from './arguments.ts';
 const known = ['plain', 'haproxy-1', 'tcpcrypt'];
 const parse = (...args: string[]) => parseArguments(args, known, () => 77);
 
-test('defaults: every row, three rounds of two seconds, a new seed', () => {
+test('defaults: every row, three rounds of a second, a new seed', () => {
   assert.deepEqual(parse(), {
     ...{ help: false, list: false, quick: false, profile: false, docs: false },
-    ...{ rows: known, rounds: 3, seconds: 2, mtu: 1500, seed: 77, json: undefined },
+    ...{ rows: known, rounds: 3, seconds: 1, mtu: 1500, seed: 77, json: undefined },
   });
 });
 

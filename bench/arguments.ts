@@ -24,7 +24,7 @@ Measures tcpcrypt, plain TCP, TLS proxies, userspace tunnels and the floors in o
 
   --only ROW,...   these rows and plain (--list names them)
   --rounds N       rounds, of which the median counts; default 3
-  --seconds N      length of each transfer; default 2
+  --seconds N      length of each transfer; default 1
   --mtu N          of the cable; default 1500
   --seed N         of the order of the rows; default: a new one, which is printed
   --quick          one round of about a second each: shows that it works, measures nothing
@@ -52,7 +52,7 @@ export function parseArguments(
     docs: values.docs,
     rows: selectRows(values.only, known, profile),
     rounds: wholeNumber('rounds', values.rounds, 1, 100) ?? (quick ? 1 : 3),
-    seconds: wholeNumber('seconds', values.seconds, 1, 600) ?? (quick ? 1 : 2),
+    seconds: wholeNumber('seconds', values.seconds, 1, 600) ?? 1,
     mtu: wholeNumber('mtu', values.mtu, 1280, 65_000) ?? 1500,
     seed: wholeNumber('seed', values.seed, 0, 0xffffffff) ?? newSeed(),
     json: values.json,
