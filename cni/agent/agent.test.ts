@@ -186,3 +186,11 @@ test('turns: one at a time for a thing, a few overall, whatever fails', async ()
   assert.equal(results.filter(({ status }) => status === 'rejected').length, 2);
   assert.equal(most, 2);
 });
+
+test('turns: of those that wait the newest goes first', async () => {
+  const turns = new Turns(1);
+  const order: string[] = [];
+  const work = (thing: string) => turns.take(thing, async () => void order.push(thing));
+  await Promise.all(['first', 'oldest', 'older', 'newest'].map(work));
+  assert.deepEqual(order, ['first', 'newest', 'older', 'oldest']);
+});

@@ -1,4 +1,8 @@
-/** Who waits for whom: work on the same thing goes one after the other, and no more than a few at a time overall. */
+/**
+ * Who waits for whom: work on the same thing goes one after the other, and no more than a few at a time overall. Of
+ * those that wait the newest goes first: where more is asked for than can be done, whoever has waited for long has gone
+ * (the plugin waits two seconds), and served in order everybody would be served too late.
+ */
 export class Turns {
   readonly #most: number;
   #running = 0;
@@ -27,7 +31,7 @@ export class Turns {
       return await work();
     } finally {
       this.#running--;
-      this.#waiting.shift()?.();
+      this.#waiting.pop()?.();
     }
   }
 }
