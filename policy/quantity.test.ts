@@ -70,6 +70,12 @@ test('bytes as Kubernetes quantities', () => {
   }
 });
 
+test('what cannot be made a string is neither', () => {
+  for (const value of [{ toString: 1 }, Object.create(null)]) {
+    for (const parser of [parseQuantity, parseBytes, parseDurationMs]) assert.equal(parser(value), undefined);
+  }
+});
+
 test('durations as Go writes them', () => {
   for (const [text, ms] of [
     ['0', 0],

@@ -36,7 +36,7 @@ export function parseQuantity(value: unknown): number | undefined {
 
 /** Bytes, rounded up to a whole one as Kubernetes does. None of the scales below 1: `1m` is meant to be `1M`. */
 export function parseBytes(value: unknown): number | undefined {
-  if (/[num-]/.test(String(value))) return undefined;
+  if (typeof value === 'string' && /[num-]/.test(value)) return undefined;
   const quantity = parseQuantity(value);
   return quantity === undefined ? undefined : Math.ceil(quantity);
 }
