@@ -36,13 +36,10 @@ class NetlinkMessage {
 
   /** Adds an attribute; `length` is at most 65531. nla_len leaves out the padding, which is zeroed. */
   void add(uint16_t type, const void* value, size_t length) {
-    nlattr attribute{};
-    attribute.nla_len = static_cast<uint16_t>(NLA_HDRLEN + length);
-    attribute.nla_type = type;
-    std::memcpy(end_, &attribute, sizeof attribute);
-    if (length != 0) std::memcpy(end_ + NLA_HDRLEN, value, length);
-    std::memset(end_ + NLA_HDRLEN + length, 0, attributeBytes(length) - NLA_HDRLEN - length);
-    end_ += attributeBytes(length);
+    addHead(type, length);
+    if (length != 0) std::memcpy(end_, value, length);
+    std::memset(end_ + length, 0, attributeBytes(length) - NLA_HDRLEN - length);
+    end_ += attributeBytes(length) - NLA_HDRLEN;
   }
 
   void addBe32(uint16_t type, uint32_t value) {
