@@ -28,9 +28,10 @@ export interface Asm {
   tag(ciphertext: Uint8Array, assoc: Uint8Array, ackOffset: number): Uint8Array;
   /**
    * Encrypts the segment's data in place and writes its tag, in one call. Returns the Internet checksum's sum over
-   * the ciphertext, so that the packet's checksum needs no second pass over it.
+   * the ciphertext, so that the packet's checksum needs no second pass over it; any number if it is not `summed`
+   * (default: it is).
    */
-  seal(segment: SegmentInPlace): number;
+  seal(segment: SegmentInPlace, summed?: boolean): number;
   /**
    * Verifies a segment, in constant time, and if its tag is right decrypts its data in place. `rest` is the sum over
    * all that the TCP checksum covers but the data, or UNCHECKED. Returns the sum over the plaintext; or BAD_CHECKSUM or

@@ -63,6 +63,12 @@ test('constructors take any arguments', options, () => {
 test('a queue takes any arguments', options, () => {
   using pair = new Pair();
   const queue = new native.Queue(5, true, false, 16, 65535, 2, 65536, pair.b.path);
+  const poller = new native.Poller(queue);
+  for (const wait of numbers)
+    for (const due of numbers) {
+      queue.wake();
+      attempt(() => poller.next(wait as number, due as number));
+    }
   fc.assert(
     fc.property(
       fc.constantFrom('verdict', 'acceptAll', 'receive', 'flush', 'stats', 'wake') as fc.Arbitrary<
@@ -86,13 +92,19 @@ test('a queue takes any arguments', options, () => {
   for (const start of words)
     for (const end of words)
       for (const count of numbers) {
-        entries.set([1, start, end, 1, 7, 2, 0, 40, start, end]);
-        attempt(() => queue.acceptAll(count as number));
-        attempt(() => queue.flush(count as number));
+        const words = [count as number, 1, start, end, 1, 7, 2, 0, 40, start, end];
+        entries.set(words);
+        attempt(() => queue.acceptAll());
+        entries.set(words);
+        attempt(() => queue.flush());
+        entries.set(words);
+        attempt(() => poller.next(0, 0));
       }
+  structuredClone(poller.state, { transfer: [poller.state] });
+  assert.throws(() => poller.next(0, 0), /detached/);
   structuredClone(queue.acceptances, { transfer: [queue.acceptances] });
-  assert.throws(() => queue.acceptAll(1), /detached/);
-  queue.flush(0);
+  for (const call of [() => queue.acceptAll(), () => queue.flush(), () => poller.next(0, 0)])
+    assert.throws(call, /detached/);
   queue.close();
 });
 

@@ -101,6 +101,15 @@ test('completeChecksums writes nothing outside the packet', () => {
   );
 });
 
+/** offset, ackOffset, tagAt, dataAt, end, assocBytes, rest: as suites.ts lays a segment out. */
+function described(places: readonly number[]): Uint8Array {
+  const segment = new Uint8Array(96);
+  new Float64Array(segment.buffer, 0, 2).set(places.slice(0, 2));
+  new Uint32Array(segment.buffer, 16, 4).set(places.slice(2, 6));
+  new Int32Array(segment.buffer, 32, 1).set(places.slice(6));
+  return segment;
+}
+
 test('Transform takes any arguments, and stays within its buffers', () => {
   const ids = [0x100, 0x300, 0x400, 0x500, 0x600];
   const transforms = ids.map((id) => {
@@ -134,9 +143,9 @@ test('Transform takes any arguments, and stays within its buffers', () => {
     { numRuns: 3000 },
   );
   // Buffers and numbers of the right kinds: positions decide.
-  const places = fc.array(fc.constantFrom(...numbers.slice(0, 12), 20, 40, 63), {
-    minLength: 6,
-    maxLength: 6,
+  const places = fc.array(fc.constantFrom(...numbers.slice(0, 12), 20, 40, 60, 61, 63), {
+    minLength: 7,
+    maxLength: 7,
   });
   fc.assert(
     fc.property(
@@ -144,11 +153,12 @@ test('Transform takes any arguments, and stays within its buffers', () => {
       fc.nat(20),
       fc.nat(20),
       places,
-      (transform, one, two, [tagAt, dataAt, end, assocBytes, offset, ackOffset]) => {
+      (transform, one, two, places) => {
         const list = buffers();
-        const args = [list[one], tagAt, dataAt, end, list[two], assocBytes, offset, ackOffset, 0xffff];
-        attempt(() => (transform.seal as AnyFunction).apply(transform, args));
-        attempt(() => (transform.open as AnyFunction).apply(transform, args));
+        for (const segment of [described(places as number[]), list[two]]) {
+          attempt(() => (transform.seal as AnyFunction)(list[one], segment));
+          attempt(() => (transform.open as AnyFunction)(list[one], segment));
+        }
       },
     ),
     { numRuns: 5000 },
@@ -164,15 +174,18 @@ test('Transform takes any arguments, and stays within its buffers', () => {
 
 test('Transform: tag and data must be in order and whole', () => {
   const transform = new native.Transform(0x600, new Uint8Array(16), new Uint8Array(32), new Uint8Array(16));
-  const assoc = new Uint8Array(20);
-  const seal = (bytes: Uint8Array, tagAt: number, dataAt: number, end: number, assocBytes = 20) =>
-    transform.seal(bytes, tagAt, dataAt, end, assoc, assocBytes, 1, 1);
+  const seal = (bytes: Uint8Array, tagAt: number, dataAt: number, end: number, assocBytes = 20, rest = 0) =>
+    transform.seal(bytes, described([1, 1, tagAt, dataAt, end, assocBytes, rest]));
   assert.ok(seal(new Uint8Array(32), 0, 16, 32) > 0);
   assert.equal(seal(new Uint8Array(16), 0, 16, 16), 0);
   assert.throws(() => seal(new Uint8Array(32), 0, 16, 33), RangeError);
   assert.throws(() => seal(new Uint8Array(32), 1, 16, 32), RangeError);
   assert.throws(() => seal(new Uint8Array(32), 20, 16, 32), RangeError);
   assert.throws(() => seal(new Uint8Array(32), 0, 17, 16), RangeError);
-  assert.throws(() => seal(new Uint8Array(32), 0, 16, 32, 21), RangeError);
+  assert.ok(seal(new Uint8Array(32), 0, 16, 32, 60) > 0);
+  assert.throws(() => seal(new Uint8Array(32), 0, 16, 32, 61), RangeError);
+  assert.throws(() => seal(new Uint8Array(32), 0, 16, 32, 20, -2), RangeError);
+  assert.equal(seal(new Uint8Array(32), 0, 16, 32, 20, -1), 0);
+  assert.throws(() => transform.seal(new Uint8Array(32), new Uint8Array(95)), RangeError);
   assert.throws(() => seal(detached(), 0, 16, 32), RangeError);
 });

@@ -19,7 +19,7 @@
  * ```
  */
 
-import { coded, type NativeQueue, type NativeRawSender, native } from './native.ts';
+import { coded, type NativePoller, type NativeQueue, type NativeRawSender, native } from './native.ts';
 
 export { parseSockDiag } from './sock-diag.ts';
 
@@ -96,27 +96,15 @@ export interface VerdictOptions {
   readonly mark?: number | undefined;
 }
 
-/** id, start, end, whether there is a mark, mark. */
+/** id, start, end, whether there is a mark, mark; the first entry comes after a word with their number. */
 const ACCEPTANCE_WORDS = 5;
 const none: VerdictOptions = Object.freeze({});
-
-export interface Waiter {
-  /**
-   * Waits until one of the queues may have packets, another thread calls `wake` for any of them, or `timeoutMs` have
-   * passed, rounded up (0: does not wait; negative: no limit). Returns which may have packets, a bit each, the first
-   * queue's the lowest; the packets are left to `receive(0)`.
-   */
-  wait(timeoutMs: number): number;
-}
 
 /** A bound queue. Belongs to one thread; only `wake` (the function) may be called from others. */
 export class Queue {
   readonly #native: NativeQueue;
-  /** Packets accepted from the ring, as the addon reads them, and how many there are. */
+  /** Packets accepted from the ring, as the addon reads them; it sets their number back to 0. */
   readonly #acceptances: Uint32Array;
-  #accepted = 0;
-  /** There are verdicts that have not been sent. */
-  #pending = false;
   /**
    * Holds the packets of the last `receive`; the next one overwrites them. The 24 bytes before each packet, of its
    * netlink message, belong to nothing any more.
@@ -156,14 +144,13 @@ export class Queue {
   }
 
   /** Of 1 to 16 open queues. */
-  static waiter(queues: readonly Queue[]): Waiter {
-    return coded(() => new native.Waiter(...queues.map((queue) => queue.#native)));
+  static poller(queues: readonly Queue[]): Poller {
+    return new Poller(coded(() => new native.Poller(...queues.map((queue) => queue.#native))));
   }
 
   /** Adds a verdict to the batch. A batch that is full is sent by itself; `flush` sends the rest. */
   verdict(id: number, verdict: VerdictNumber, options: VerdictOptions = none): void {
     this.#giveAccepted();
-    this.#pending = true;
     this.#native.verdict(id, verdict, options.mark, options.payload);
   }
 
@@ -173,9 +160,8 @@ export class Queue {
    */
   acceptInPlace(id: number, mark: number | undefined, start: number, end: number): void {
     const entries = this.#acceptances;
-    if (this.#accepted * ACCEPTANCE_WORDS === entries.length) this.#giveAccepted();
-    this.#pending = true;
-    const at = this.#accepted++ * ACCEPTANCE_WORDS;
+    if (entries[0]! * ACCEPTANCE_WORDS === entries.length - 1) this.#giveAccepted();
+    const at = 1 + entries[0]!++ * ACCEPTANCE_WORDS;
     entries[at] = id;
     entries[at + 1] = start;
     entries[at + 2] = end;
@@ -184,18 +170,12 @@ export class Queue {
   }
 
   #giveAccepted(): void {
-    const count = this.#accepted;
-    this.#accepted = 0;
-    if (count > 0) this.#native.acceptAll(count);
+    if (this.#acceptances[0] !== 0) this.#native.acceptAll();
   }
 
   /** Sends the batch, in one system call. What the kernel refuses is counted, never thrown. */
   flush(): void {
-    if (!this.#pending) return;
-    const count = this.#accepted;
-    this.#accepted = 0;
-    this.#pending = false;
-    this.#native.flush(count);
+    this.#native.flush();
   }
 
   stats(): QueueStats {
@@ -218,6 +198,42 @@ export class Queue {
 
   [Symbol.dispose](): void {
     this.close();
+  }
+}
+
+/** Several queues in turns: one call for what each turn asks of the kernel. Belongs to the queues' thread. */
+export class Poller {
+  readonly #native: NativePoller;
+  /** now, whether it was woken, packets of each queue: as the addon writes them. */
+  readonly #state: Float64Array;
+
+  constructor(poller: NativePoller) {
+    this.#native = poller;
+    this.#state = new Float64Array(poller.state);
+  }
+
+  /**
+   * Sends the verdicts of all queues; waits until one of them has packets, another thread calls `wake` for any of them,
+   * `maxWaitMs` have passed (0: does not wait; negative: no limit) or it is `dueMs` on the clock of `nowMs`
+   * (infinite: never), either rounded up to milliseconds; and receives what each queue has.
+   */
+  next(maxWaitMs: number, dueMs: number): void {
+    coded(() => this.#native.next(maxWaitMs, dueMs));
+  }
+
+  /** Milliseconds of CLOCK_MONOTONIC when `next` returned. */
+  get nowMs(): number {
+    return this.#state[0]!;
+  }
+
+  /** Whether the last wait met a call of `wake`. */
+  get woken(): boolean {
+    return this.#state[1] !== 0;
+  }
+
+  /** Packets that the last `next` received from the queue with this index, in its ring now. */
+  received(index: number): number {
+    return this.#state[2 + index]!;
   }
 }
 

@@ -13,15 +13,16 @@ interface NativeQueue {
   readonly wakeFd: number;
   receive(timeoutMs: number): number;
   verdict(id: number, verdict: number, mark: number | undefined, payload: Uint8Array | undefined): void;
-  acceptAll(count: number): void;
-  flush(accepted: number): void;
+  acceptAll(): void;
+  flush(): void;
   wake(): void;
   stats(): { received: number; overruns: number; verdictErrors: number; malformed: number };
   close(): void;
 }
 
-interface NativeWaiter {
-  wait(timeoutMs: number): number;
+interface NativePoller {
+  readonly state: ArrayBuffer;
+  next(maxWaitMs: number, dueMs: number): void;
 }
 
 interface NativeRawSender {
@@ -32,27 +33,9 @@ interface NativeRawSender {
 export interface NativeTransform {
   crypt(offset: number, data: Uint8Array): void;
   tag(ciphertext: Uint8Array, assoc: Uint8Array, ackOffset: number, out: Uint8Array): void;
-  seal(
-    bytes: Uint8Array,
-    tagAt: number,
-    dataAt: number,
-    end: number,
-    assoc: Uint8Array,
-    assocBytes: number,
-    offset: number,
-    ackOffset: number,
-  ): number;
-  open(
-    bytes: Uint8Array,
-    tagAt: number,
-    dataAt: number,
-    end: number,
-    assoc: Uint8Array,
-    assocBytes: number,
-    offset: number,
-    ackOffset: number,
-    rest: number,
-  ): number;
+  /** `segment`: 96 bytes, as suites.ts lays them out. */
+  seal(bytes: Uint8Array, segment: Uint8Array): number;
+  open(bytes: Uint8Array, segment: Uint8Array): number;
   destroy(): void;
 }
 
@@ -67,7 +50,7 @@ interface Native {
     receiveBufferBytes: number,
     netns: string | undefined,
   ) => NativeQueue;
-  Waiter: new (...queues: readonly NativeQueue[]) => NativeWaiter;
+  Poller: new (...queues: readonly NativeQueue[]) => NativePoller;
   RawSender: new (mark: number, netns: string | undefined) => NativeRawSender;
   Transform: new (suite: number, enc: Uint8Array, mac: Uint8Array, ack: Uint8Array) => NativeTransform;
   hmac(key: Uint8Array, message: Uint8Array, out: Uint8Array): void;
@@ -89,7 +72,7 @@ if (!existsSync(file)) {
 }
 
 export const native = createRequire(import.meta.url)(file) as Native;
-export type { Native, NativeQueue, NativeRawSender, NativeWaiter };
+export type { Native, NativePoller, NativeQueue, NativeRawSender };
 
 /** Runs `call`; an error of the addon that has a code becomes one of the catalogue's. */
 export function coded<T>(call: () => T): T {

@@ -3,7 +3,7 @@
  * reference and for whoever runs without the addon. A packet is sealed or opened in one call, with the contexts of
  * its keys kept, and allocates nothing.
  */
-import { type Asm, deriveKeys, type SegmentInPlace, type Suite, suites } from '../crypto/asm.ts';
+import { type Asm, deriveKeys, type SegmentInPlace, type Suite, suites, UNCHECKED } from '../crypto/asm.ts';
 import type { Hmac } from '../crypto/kdf.ts';
 import { coded, type NativeTransform, native } from './native.ts';
 
@@ -17,6 +17,26 @@ export const nativeSuites: ReadonlyMap<number, Suite> = new Map(
 
 /** For `useHmac` of crypto/kdf.ts. */
 export const nativeHmac: Hmac = native.hmac;
+
+/** A segment as the addon reads it (SegmentDescription in src/transform-binding.cc). */
+const description = new Uint8Array(96);
+const offsets = new Float64Array(description.buffer, 0, 2);
+const places = new Uint32Array(description.buffer, 16, 4);
+const restOfSum = new Int32Array(description.buffer, 32, 1);
+const ASSOC_AT = 36;
+
+function describe(segment: SegmentInPlace, rest: number): Uint8Array {
+  const { assoc, assocBytes } = segment;
+  offsets[0] = segment.offset;
+  offsets[1] = segment.ackOffset;
+  places[0] = segment.tagAt;
+  places[1] = segment.dataAt;
+  places[2] = segment.end;
+  places[3] = assocBytes;
+  restOfSum[0] = rest;
+  for (let i = 0; i < assocBytes; i++) description[ASSOC_AT + i] = assoc[i]!;
+  return description;
+}
 
 class NativeAsm implements Asm {
   readonly macBytes = 16;
@@ -41,15 +61,12 @@ class NativeAsm implements Asm {
     return tag;
   }
 
-  seal({ bytes, tagAt, dataAt, end, assoc, assocBytes, offset, ackOffset }: SegmentInPlace): number {
-    return this.#native.seal(bytes, tagAt, dataAt, end, assoc, assocBytes, offset, ackOffset);
+  seal(segment: SegmentInPlace, summed = true): number {
+    return this.#native.seal(segment.bytes, describe(segment, summed ? 0 : UNCHECKED));
   }
 
-  open(
-    { bytes, tagAt, dataAt, end, assoc, assocBytes, offset, ackOffset }: SegmentInPlace,
-    rest: number,
-  ): number {
-    return this.#native.open(bytes, tagAt, dataAt, end, assoc, assocBytes, offset, ackOffset, rest);
+  open(segment: SegmentInPlace, rest: number): number {
+    return this.#native.open(segment.bytes, describe(segment, rest));
   }
 
   destroy(): void {

@@ -213,7 +213,9 @@ export class FastPath {
     write16(ring, movedTcp + 18, 0); // no urgent pointer
     writeNumbers(ring, movedTcp, dataAt, seqAt(c.isnLocal, offset), seqAt(c.isnRemote, ackOffset));
     this.describe(shape, ring, movedTcp, dataAt, end, offset, ackOffset);
-    completeAt(ring, movedStart, movedTcp, dataAt, end, generation.tx.seal(this.segment));
+    // The kernel makes a super-segment's checksum itself when it leaves, whatever there is.
+    const sum = generation.tx.seal(this.segment, !offload.superSegment);
+    completeAt(ring, movedStart, movedTcp, dataAt, end, sum);
     return movedStart;
   }
 

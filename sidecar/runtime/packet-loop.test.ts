@@ -43,6 +43,7 @@ class FakeQueue implements PacketQueue {
   readonly given: (readonly (number | undefined)[])[] = [];
   flushed = 0;
 
+  /** As the kernel's queue does, and forgets them. */
   receive(): number {
     const packets = this.waiting.splice(0);
     this.ring.fill(0xee);
@@ -86,7 +87,9 @@ function setUp(
   const reader = new CounterReader();
   const counters = new Counters(reader.memory, (series) => reader.announced(series));
   const logged: unknown[] = [];
-  const waited: number[] = [];
+  const waited: [maxWaitMs: number, dueMs: number][] = [];
+  const queues = [setup, data, superSegment];
+  let received: readonly number[] = [];
   const sent: [packet: Uint8Array, ifindex: number | undefined, renewal: string][] = [];
   const sender = (renewal: string): Sender => ({
     lastErrno: 1,
@@ -98,12 +101,15 @@ function setUp(
   let advanced = 0;
   const loop = new PacketLoop({
     queues: { setup, data, super_segment: superSegment },
-    wait: (timeoutMs) => {
-      waited.push(timeoutMs);
-      return [setup, data, superSegment].reduce(
-        (ready, { waiting }, i) => ready | (+(waiting.length > 0) << i),
-        0,
-      );
+    poller: {
+      next: (maxWaitMs, dueMs) => {
+        waited.push([maxWaitMs, dueMs]);
+        for (const queue of queues) queue.flush();
+        received = queues.map((queue) => queue.receive());
+      },
+      nowMs: 1000,
+      woken: false,
+      received: (index) => received[index]!,
     },
     senders: { none: sender('none'), offered: sender('offered'), tcpcrypt: sender('tcpcrypt') },
     createMachine: (output) =>
@@ -187,6 +193,7 @@ test('packets of the super-segment queue: its mark, and what offloads mean for e
   );
   assert.deepEqual(data.given, [[9, verdicts.repeat, whole, undefined]]);
   assert.ok(superSegment.given.every(([, verdict, mark]) => verdict === verdicts.repeat && mark === single));
+  loop.turn(0);
   assert.equal(superSegment.flushed, 4);
   assert.equal(count('tcpcrypt_packets_total', { queue: 'super_segment', verdict: 'accept' }), 4);
   assert.equal(count('tcpcrypt_payload_bytes_total', { direction: 'out' }), 40, 'a new mark hides no bytes');
@@ -231,6 +238,7 @@ test('a verdict with a mark repeats the hook with it; one without accepts, our b
     [3, verdicts.accept, undefined, 60],
     [4, verdicts.drop, undefined, undefined],
   ]);
+  loop.flush();
   assert.equal(data.flushed, 5);
 });
 
@@ -360,6 +368,7 @@ test('held packets get their verdict later, by token, on their own queue, and on
     [6, 1, undefined, undefined],
   ]);
   assert.deepEqual(setup.given, [[5, 0, undefined, undefined]]);
+  loop.turn(0);
   assert.deepEqual([setup.flushed, data.flushed], [1, 2]);
   // Its bytes were gone by then: the ring held the next packet's.
   assert.equal(count('tcpcrypt_payload_bytes_total', { direction: 'in' }), 0);
@@ -414,13 +423,13 @@ test('waiting: until the next timer or the limit', () => {
   const accept: Handle = (output, _direction, _bytes, token) => output.verdict(token, { kind: 'accept' });
   const untimed = setUp(accept);
   untimed.loop.turn(500);
-  assert.deepEqual([untimed.waited, untimed.advanced()], [[500], 0]);
+  assert.deepEqual([untimed.waited, untimed.advanced()], [[[500, Infinity]], 0]);
   const timed = setUp(accept, { due: 1200 });
   timed.loop.turn(500);
-  assert.deepEqual([timed.waited, timed.advanced()], [[200], 0]);
+  assert.deepEqual([timed.waited, timed.advanced()], [[[500, 1200]], 0]);
   const due = setUp(accept, { due: 1000 });
   due.loop.turn(500);
-  assert.deepEqual([due.waited, due.advanced()], [[0], 1]);
+  assert.deepEqual([due.waited, due.advanced()], [[[500, 1000]], 1]);
 });
 
 test('an idle loop works ahead, a piece a turn, before it sleeps; a busy one does not', () => {
@@ -438,7 +447,7 @@ test('an idle loop works ahead, a piece a turn, before it sleeps; a busy one doe
   data.waiting.push({ id: 1, bytes: segment(ACK) });
   const done = [1, 2, 3, 4].map(() => {
     loop.turn(500);
-    return [pieces, waited.at(-1)];
+    return [pieces, waited.at(-1)?.[0]];
   });
   assert.deepEqual(done, [
     [2, 0],
@@ -448,7 +457,7 @@ test('an idle loop works ahead, a piece a turn, before it sleeps; a busy one doe
   ]);
 });
 
-test('a held packet is answered in the same turn, whichever queue brings the decision', () => {
+test('a held packet is answered by the next turn, whichever queue brings the decision', () => {
   let first: number | undefined;
   const { setup, data, loop } = setUp((output, _direction, _bytes, token) => {
     if (first !== undefined) for (const each of [first, token]) output.verdict(each, { kind: 'accept' });
@@ -457,6 +466,7 @@ test('a held packet is answered in the same turn, whichever queue brings the dec
   data.waiting.push({ id: 1, bytes: segment(ACK, 1) });
   loop.turn(0);
   setup.waiting.push({ id: 2, bytes: segment(ACK, 1) });
+  loop.turn(0);
   loop.turn(0);
   assert.deepEqual([data.flushed, setup.flushed], [1, 1]);
 });

@@ -35,10 +35,17 @@ export type QueueKind = 'setup' | 'data' | 'super_segment';
 export interface PacketQueue {
   readonly ring: Buffer;
   readonly descriptors: Uint32Array;
-  receive(timeoutMs: number): number;
   verdict(id: number, verdict: 0 | 1 | 4, options?: { payload?: Uint8Array; mark?: number }): void;
   acceptInPlace(id: number, mark: number | undefined, start: number, end: number): void;
   flush(): void;
+}
+
+/** Of `Poller` (nfqueue-bindings) what the loop uses. */
+export interface PacketPoller {
+  next(maxWaitMs: number, dueMs: number): void;
+  readonly nowMs: number;
+  readonly woken: boolean;
+  received(index: number): number;
 }
 
 /** Sends packets with one mark (`RawSender`). */
@@ -53,11 +60,8 @@ export type Renewal = (typeof renewals)[number];
 
 export interface PacketLoopOptions {
   readonly queues: Readonly<Record<QueueKind, PacketQueue>>;
-  /**
-   * Sleeps until a queue has packets, another thread wakes this one, or the time is over; 0: does not sleep. Returns
-   * which queues may have packets: 1 setup, 2 data, 4 super_segment.
-   */
-  readonly wait: (timeoutMs: number) => number;
+  /** Of the queues in the order of `kinds`. */
+  readonly poller: PacketPoller;
   /** By what their packets make of their connection. */
   readonly senders: Readonly<Record<Renewal | 'none', Sender>>;
   /** Work that will be needed later, done a small piece at a time when no packet waits. */
@@ -71,9 +75,17 @@ export interface PacketLoopOptions {
   readonly now: () => number;
 }
 
+/** A queue with its counters. */
+interface Lane {
+  readonly kind: QueueKind;
+  readonly queue: PacketQueue;
+  readonly accepted: number;
+  readonly dropped: number;
+}
+
 /** A packet without a verdict yet. */
 interface Queued {
-  readonly kind: QueueKind;
+  readonly lane: Lane;
   readonly id: number;
   readonly direction: Direction;
   readonly packetMark: number;
@@ -82,7 +94,8 @@ interface Queued {
   readonly bytes: Uint8Array | undefined;
 }
 
-const kinds = ['setup', 'data', 'super_segment'] as const;
+/** In the order in which their packets are looked at. */
+export const kinds = ['setup', 'data', 'super_segment'] as const;
 /** Interfaces by link-local peer that are remembered, to answer on the same one. */
 const MAX_LINK_LOCAL = 1024;
 
@@ -91,6 +104,7 @@ export class PacketLoop {
   readonly #options: PacketLoopOptions;
   readonly #held = new Map<number, Queued>();
   readonly #interfaces = new Map<string, number>();
+  readonly #lanes: readonly Lane[];
   readonly #slots;
   /** Of the queue whose segments come one by one. */
   readonly #merger: Merger;
@@ -99,8 +113,15 @@ export class PacketLoop {
 
   constructor(options: PacketLoopOptions) {
     this.#options = options;
-    this.#slots = countersOf(options.counters);
-    this.#merger = new Merger(options.queues.data, slotBytes);
+    const { counters, queues } = options;
+    this.#slots = countersOf(counters);
+    this.#lanes = kinds.map((kind) => ({
+      kind,
+      queue: queues[kind],
+      accepted: counters.slot('tcpcrypt_packets_total', { queue: kind, verdict: 'accept' }),
+      dropped: counters.slot('tcpcrypt_packets_total', { queue: kind, verdict: 'drop' }),
+    }));
+    this.#merger = new Merger(queues.data, slotBytes);
     this.machine = options.createMachine({
       verdict: (token, verdict) => this.#verdict(token, verdict),
       inject: (to, bytes) => this.#inject(to, bytes),
@@ -112,60 +133,63 @@ export class PacketLoop {
     return this.#held.size;
   }
 
-  /** One turn. Waits at most `maxWaitMs` for something to do. */
-  turn(maxWaitMs: number): void {
-    const { ahead, wait } = this.#options;
+  /**
+   * One turn: sends the verdicts of the last one, waits at most `maxWaitMs` for something to do, and does it. Returns
+   * whether another thread called `wake`.
+   */
+  turn(maxWaitMs: number): boolean {
+    const { ahead, poller } = this.#options;
     const missing = ahead?.missing ?? false;
-    const ready = wait(missing ? 0 : Math.min(maxWaitMs, this.#untilDue()));
-    if (ready !== 0) this.#receive(ready);
-    else if (missing) ahead!.replenish();
-    if (this.#untilDue() === 0) {
-      this.#guard('timer', () => this.machine.advance(this.#options.now()));
+    poller.next(missing ? 0 : maxWaitMs, this.machine.nextTimeout() ?? Number.POSITIVE_INFINITY);
+    const now = poller.nowMs;
+    let packets = 0;
+    for (let i = 0; i < kinds.length; i++) {
+      const count = poller.received(i);
+      if (count > 0) this.#takeAll(this.#lanes[i]!, count, now);
+      packets += count;
     }
-    // What was held in another queue than the one just read has its verdict as well.
-    for (const kind of kinds) this.#flush(kind);
+    if (packets > 0) this.#slots.latency.observe((this.#options.now() - now) / 1000, packets);
+    else if (missing) ahead!.replenish();
+    const due = this.machine.nextTimeout();
+    if (due !== undefined && due <= now) this.#guard('timer', () => this.machine.advance(now));
+    return poller.woken;
+  }
+
+  /** The time of the turn, on the clock of `now`. */
+  get nowMs(): number {
+    return this.#options.poller.nowMs;
+  }
+
+  /** Sends all verdicts: before anything else than the next turn. */
+  flush(): void {
+    for (const { queue } of this.#lanes) queue.flush();
   }
 
   /** Runs what concerns the whole machine. False if it failed: that is logged and counted as with a packet. */
   administer(action: (machine: RewriterMachine) => void): boolean {
     const done = this.#guard('administration', () => action(this.machine));
-    for (const kind of kinds) this.#flush(kind);
+    this.flush();
     return done;
   }
 
-  /** Milliseconds to the next timer. */
-  #untilDue(): number {
-    const due = this.machine.nextTimeout();
-    return due === undefined ? Number.POSITIVE_INFINITY : Math.max(0, due - this.#options.now());
+  #takeAll(lane: Lane, count: number, now: number): void {
+    for (let at = 0; at < count * descriptor.stride; at += descriptor.stride) this.#take(lane, at, now);
+    this.#merger.flush();
   }
 
-  /** `ready` as `wait` returns it. */
-  #receive(ready: number): void {
-    for (let i = 0; i < kinds.length; i++) {
-      if ((ready & (1 << i)) === 0) continue;
-      const kind = kinds[i]!;
-      const count = this.#options.queues[kind].receive(0);
-      if (count === 0) continue;
-      const now = this.#options.now();
-      for (let at = 0; at < count * descriptor.stride; at += descriptor.stride) this.#take(kind, at, now);
-      this.#merger.flush();
-      this.#flush(kind);
-      this.#slots.latency.observe((this.#options.now() - now) / 1000, count);
-    }
-  }
-
-  #take(kind: QueueKind, at: number, now: number): void {
-    if (this.#takeQuickly(kind, at, now)) return;
+  #take(lane: Lane, at: number, now: number): void {
+    if (this.#takeQuickly(lane, at, now)) return;
     // What it may be ordered after.
     this.#merger.flush();
-    const { ring, descriptors } = this.#options.queues[kind];
+    const { kind } = lane;
+    const { ring, descriptors } = lane.queue;
     const offset = descriptors[at + descriptor.offset]!;
     const bytes = ring.subarray(offset, offset + descriptors[at + descriptor.length]!);
     const packetMark = descriptors[at + descriptor.mark]!;
     const mark = markOf(this.#options.layout, kind, packetMark);
     const flags = descriptors[at + descriptor.flags]!;
     const queued: Queued = {
-      kind,
+      lane,
       id: descriptors[at + descriptor.id]!,
       direction: descriptors[at + descriptor.hook] === hooks.prerouting ? 'in' : 'out',
       packetMark,
@@ -193,8 +217,8 @@ export class PacketLoop {
    * An ordinary packet of an encrypted connection, rewritten in the ring and accepted from there: nothing is made for
    * it. False: it is for the general way.
    */
-  #takeQuickly(kind: QueueKind, at: number, now: number): boolean {
-    const queue = this.#options.queues[kind];
+  #takeQuickly(lane: Lane, at: number, now: number): boolean {
+    const { kind, queue } = lane;
     const { ring, descriptors } = queue;
     const packetMark = descriptors[at + descriptor.mark]!;
     const flags = descriptors[at + descriptor.flags]!;
@@ -224,18 +248,18 @@ export class PacketLoop {
       counters.add(this.#slots.payload[direction], payloadBytes(ring, start, end));
       if (direction === 'in' && kind === 'data') this.#merger.accept(id, mark, start, end);
       else queue.acceptInPlace(id, mark, start, end);
-      counters.add(this.#slots[kind].accept);
+      counters.add(lane.accepted);
     } catch (error) {
       this.#report(kind, error);
       queue.verdict(id, verdicts.drop);
-      counters.add(this.#slots[kind].drop);
+      counters.add(lane.dropped);
     }
     return true;
   }
 
   /** What cannot be handled passes where nothing is encrypted yet, and nowhere else. */
   #giveUp(queued: Queued): void {
-    const pass = queued.kind === 'setup' && !this.#options.strict;
+    const pass = queued.lane.kind === 'setup' && !this.#options.strict;
     this.#answer(queued, pass ? verdicts.accept : verdicts.drop, {});
     this.#current = undefined;
   }
@@ -251,7 +275,7 @@ export class PacketLoop {
       else this.#drop(queued, verdict.elsewhere ?? false);
     } catch (error) {
       // A packet that does not fit a verdict, say.
-      this.#report(queued.kind, error);
+      this.#report(queued.lane.kind, error);
       this.#answer(queued, verdicts.drop, {});
     }
   }
@@ -290,9 +314,9 @@ export class PacketLoop {
     );
   }
 
-  #answer({ kind, id }: Queued, verdict: 0 | 1 | 4, options: { payload?: Uint8Array; mark?: number }): void {
-    this.#options.queues[kind].verdict(id, verdict, options);
-    this.#options.counters.add(this.#slots[kind][verdict === verdicts.drop ? 'drop' : 'accept']);
+  #answer({ lane, id }: Queued, verdict: 0 | 1 | 4, options: { payload?: Uint8Array; mark?: number }): void {
+    lane.queue.verdict(id, verdict, options);
+    this.#options.counters.add(verdict === verdicts.drop ? lane.dropped : lane.accepted);
   }
 
   #inject(to: 'network' | 'kernel', bytes: Uint8Array, renewal: Renewal | 'none' = 'none'): void {
@@ -301,7 +325,7 @@ export class PacketLoop {
     const { senders, counters, log } = this.#options;
     const sender = senders[renewal];
     // What came before it in the stream leaves before it.
-    if (to === 'network' && this.#current) this.#flush(this.#current.kind);
+    if (to === 'network') this.#current?.lane.queue.flush();
     const sent = sender.send(bytes, ifindex);
     counters.add(this.#slots.injected[to][sent ? 'sent' : 'failed']);
     if (!sent) log('debug', 'a packet of our own could not be sent', { to, errno: sender.lastErrno });
@@ -314,10 +338,6 @@ export class PacketLoop {
     this.#interfaces.set(peer, ifindex);
     if (this.#interfaces.size > MAX_LINK_LOCAL)
       this.#interfaces.delete(this.#interfaces.keys().next().value!);
-  }
-
-  #flush(kind: QueueKind): void {
-    this.#options.queues[kind].flush();
   }
 
   #guard(where: 'timer' | 'administration', action: () => void): boolean {
@@ -362,10 +382,6 @@ function stateFor(mark: ConnectionMark): DecidedState {
 }
 
 function countersOf(counters: Counters) {
-  const packets = (queue: QueueKind) => ({
-    accept: counters.slot('tcpcrypt_packets_total', { queue, verdict: 'accept' }),
-    drop: counters.slot('tcpcrypt_packets_total', { queue, verdict: 'drop' }),
-  });
   const injected = (to: 'network' | 'kernel') => ({
     sent: counters.slot('tcpcrypt_injected_packets_total', { to, result: 'sent' }),
     failed: counters.slot('tcpcrypt_injected_packets_total', { to, result: 'failed' }),
@@ -373,9 +389,6 @@ function countersOf(counters: Counters) {
   const payload = (direction: Direction) => counters.slot('tcpcrypt_payload_bytes_total', { direction });
   const latency = 'tcpcrypt_packet_latency_seconds';
   return {
-    setup: packets('setup'),
-    data: packets('data'),
-    super_segment: packets('super_segment'),
     injected: { network: injected('network'), kernel: injected('kernel') },
     payload: { in: payload('in'), out: payload('out') },
     latency: counters.histogram(latency, bucketsOf(latency)),

@@ -22,7 +22,7 @@ import { KeyLog } from './keylog.ts';
 import { cells, type FromPacketThread, type PacketThreadOptions } from './messages.ts';
 import { prepareSeries } from './metrics.ts';
 import { createObserver, limitLog, type SendLog } from './observer.ts';
-import { PacketLoop } from './packet-loop.ts';
+import { kinds, PacketLoop } from './packet-loop.ts';
 import { createClassifier, parseBlocks } from './peers.ts';
 import { Counters } from './shared-counters.ts';
 
@@ -108,10 +108,10 @@ async function run(): Promise<void> {
   const policy = compilePolicy(options.policy);
   // A key that takes long to make is begun with.
   for (const id of policy.keyExchanges) void stock.exchanges.get(id)?.ready;
-  const waiter = Queue.waiter([setup, data, superSegment]);
+  const queues = { setup, data, super_segment: superSegment };
   const loop = new PacketLoop({
-    queues: { setup, data, super_segment: superSegment },
-    wait: (timeoutMs) => waiter.wait(timeoutMs),
+    queues,
+    poller: Queue.poller(kinds.map((kind) => queues[kind])),
     senders: { none, offered, tcpcrypt },
     ahead: stock,
     createMachine: (output) =>
@@ -155,18 +155,22 @@ async function turn(loop: PacketLoop): Promise<void> {
   const administration = new Administration(loop, options.policy, port);
   let eventLoopDue = monotonicMs() + EVENT_LOOP_EVERY_MS;
   let beatDue = 0;
+  // Messages may have come before the first wait.
+  administration.turn();
   while (!administration.stopped) {
-    loop.turn(administration.busy ? 0 : IDLE_TURN_MS);
-    administration.turn();
-    const now = monotonicMs();
+    const woken = loop.turn(administration.busy ? 0 : IDLE_TURN_MS);
+    if (woken || administration.busy) administration.turn();
+    const now = loop.nowMs;
     if (now >= beatDue) {
       beat(loop.machine);
       beatDue = now + IDLE_TURN_MS / 2;
     }
     if (now < eventLoopDue) continue;
+    loop.flush();
     await setImmediate();
     eventLoopDue = now + EVENT_LOOP_EVERY_MS;
   }
+  loop.flush();
 }
 
 /** Shows that the thread is alive, and how much there is of what. */

@@ -77,7 +77,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("RawSender", defineRawSender(env));
   exports.Set("Transform", defineTransform(env));
   exports.Set("hmac", defineHmac(env));
-  exports.Set("Waiter", defineWaiter(env));
+  exports.Set("Poller", definePoller(env));
   exports.Set("wake", Napi::Function::New<wakeFunction>(env, "wake"));
   exports.Set("checksum", Napi::Function::New<checksumFunction>(env, "checksum"));
   exports.Set("completeChecksums", Napi::Function::New<completeChecksumsFunction>(env, "completeChecksums"));

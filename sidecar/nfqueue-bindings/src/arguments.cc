@@ -43,14 +43,13 @@ std::string toPath(const Napi::Value& value, const char* name) {
 
 Bytes toBytes(const Napi::Value& value, const char* name) {
   const napi_env env = value.Env();
-  bool isTypedArray = false;
   napi_typedarray_type type = napi_int8_array;
   size_t length = 0;
   void* data = nullptr;
   napi_value buffer = nullptr;
   bool isArrayBuffer = false;
-  if (napi_is_typedarray(env, value, &isTypedArray) != napi_ok || !isTypedArray ||
-      napi_get_typedarray_info(env, value, &type, &length, &data, &buffer, nullptr) != napi_ok ||
+  // Refused as well if it is no typed array.
+  if (napi_get_typedarray_info(env, value, &type, &length, &data, &buffer, nullptr) != napi_ok ||
       type != napi_uint8_array || napi_is_arraybuffer(env, buffer, &isArrayBuffer) != napi_ok || !isArrayBuffer) {
     // Shared memory could change between check and use.
     throw Napi::TypeError::New(env, std::string(name) + " must be a Uint8Array over an ArrayBuffer of its own");

@@ -11,7 +11,7 @@ namespace tcpcrypt {
 inline constexpr size_t kDescriptorStride = 8;
 
 Napi::Function defineQueue(Napi::Env env);
-Napi::Function defineWaiter(Napi::Env env);
+Napi::Function definePoller(Napi::Env env);
 Napi::Function defineRawSender(Napi::Env env);
 Napi::Function defineTransform(Napi::Env env);
 Napi::Function defineHmac(Napi::Env env);

@@ -25,6 +25,14 @@ Keystream::Keystream(Kind kind, const uint8_t* key)
 
 void Keystream::apply(uint64_t offset, uint8_t* data, size_t length) {
   if (length == 0) return;
+  // Segments come in order for the most part, and to set an IV costs more than a short one's keystream.
+  if (offset != next_) seek(offset);
+  next_ = kNowhere;
+  update(context_.get(), data, data, length);
+  next_ = offset + length;
+}
+
+void Keystream::seek(uint64_t offset) {
   const size_t blockBytes = isChaCha20_ ? kChaCha20BlockBytes : kAesBlockBytes;
   uint64_t block = offset / blockBytes;
   uint8_t iv[16] = {};
@@ -38,7 +46,6 @@ void Keystream::apply(uint64_t offset, uint8_t* data, size_t length) {
   uint8_t skipped[kChaCha20BlockBytes] = {};
   update(context_.get(), skipped, skipped, offset % blockBytes);
   OPENSSL_cleanse(skipped, sizeof skipped);
-  update(context_.get(), data, data, length);
 }
 
 }  // namespace tcpcrypt

@@ -18,8 +18,16 @@ class Keystream {
   void apply(uint64_t offset, uint8_t* data, size_t length);
 
  private:
+  /** No offset in a stream. */
+  static constexpr uint64_t kNowhere = UINT64_MAX;
+
+  /** Makes `offset` the place from which the context goes on. */
+  void seek(uint64_t offset);
+
   bool isChaCha20_;
   CipherContext context_;
+  /** The stream offset from which the context goes on by itself. */
+  uint64_t next_ = kNowhere;
 };
 
 }  // namespace tcpcrypt

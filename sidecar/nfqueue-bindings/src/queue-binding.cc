@@ -23,7 +23,10 @@ constexpr uint32_t kMaxReceiveBufferBytes = 1 << 30;
 constexpr napi_type_tag kQueueTag = {0x7463706372797074, 0x6e66717565756531};
 enum Verdict : uint32_t { kDrop = 0, kAccept = 1, kRepeat = 4 };
 
-/** What JavaScript writes to accept a packet from the ring; the same words as in index.ts. */
+/**
+ * What JavaScript writes to accept a packet from the ring; the same words as in index.ts. In front of the first one
+ * stands a word with their number, which is set back to 0 when they are read.
+ */
 struct Acceptance {
   uint32_t id;
   uint32_t start;
@@ -31,6 +34,18 @@ struct Acceptance {
   uint32_t hasMark;
   uint32_t mark;
 };
+
+/** The memory behind an ArrayBuffer of ours. */
+uint8_t* memoryOf(const Napi::CallbackInfo& info, const Napi::ObjectReference& reference, size_t expected,
+                  const char* otherwise) {
+  void* data = nullptr;
+  size_t length = 0;
+  if (napi_get_arraybuffer_info(info.Env(), reference.Value(), &data, &length) != napi_ok || data == nullptr ||
+      length != expected) {
+    throw Napi::Error::New(info.Env(), otherwise);
+  }
+  return static_cast<uint8_t*>(data);
+}
 
 class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
  public:
@@ -65,7 +80,7 @@ class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
     const Napi::ArrayBuffer descriptors = Napi::ArrayBuffer::New(env, options.batch * sizeof(QueuedPacket));
     ring_ = Napi::Persistent(ring.As<Napi::Object>());
     descriptors_ = Napi::Persistent(descriptors.As<Napi::Object>());
-    const Napi::ArrayBuffer acceptances = Napi::ArrayBuffer::New(env, options.batch * sizeof(Acceptance));
+    const Napi::ArrayBuffer acceptances = Napi::ArrayBuffer::New(env, acceptanceBytes(*queue_));
     acceptances_ = Napi::Persistent(acceptances.As<Napi::Object>());
     Napi::Object self = info.This().As<Napi::Object>();
     self.Set("ring", ring);
@@ -75,12 +90,37 @@ class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
     self.TypeTag(&kQueueTag);
   }
 
-  /** The native part of a value, if it is an open queue. */
-  static Queue& of(const Napi::CallbackInfo& info, const Napi::Value& value) {
+  /** A value, if it is an open queue. */
+  static QueueBinding& of(const Napi::CallbackInfo& info, const Napi::Value& value) {
     if (!value.IsObject() || !value.As<Napi::Object>().CheckTypeTag(&kQueueTag)) {
-      throw Napi::TypeError::New(info.Env(), "only queues can be waited for");
+      throw Napi::TypeError::New(info.Env(), "only queues can be polled");
     }
-    return Unwrap(value.As<Napi::Object>())->queue(info);
+    QueueBinding& binding = *Unwrap(value.As<Napi::Object>());
+    binding.queue(info);
+    return binding;
+  }
+
+  /** Gives the verdicts that stand in `acceptances`, and sends all there are. */
+  void sendVerdicts(const Napi::CallbackInfo& info) {
+    Queue& queue = this->queue(info);
+    try {
+      accept(info, [&queue](const Acceptance& entry, std::optional<uint32_t> mark, const uint8_t* payload) {
+        queue.acceptFrom(entry.id, mark, payload, entry.end - entry.start);
+      });
+    } catch (...) {
+      // The ring may change before another batch is sent.
+      queue.flush();
+      throw;
+    }
+    queue.flush();
+  }
+
+  /** Takes what is there, without waiting, into the ring. */
+  size_t take(const Napi::CallbackInfo& info) {
+    Queue& queue = this->queue(info);
+    uint8_t* ring = memory(info, ring_, queue.batch() * Queue::kSlotBytes);
+    uint8_t* descriptors = memory(info, descriptors_, queue.batch() * sizeof(QueuedPacket));
+    return queue.take(ring, reinterpret_cast<QueuedPacket*>(descriptors));
   }
 
  private:
@@ -90,20 +130,15 @@ class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
     return number;
   }
 
+  friend class PollerBinding;
+
   Queue& queue(const Napi::CallbackInfo& info) {
     if (!queue_ || !queue_->open()) throw Napi::Error::New(info.Env(), "the queue is closed");
     return *queue_;
   }
 
-  /** The memory behind an ArrayBuffer of ours. */
   static uint8_t* memory(const Napi::CallbackInfo& info, const Napi::ObjectReference& reference, size_t expected) {
-    void* data = nullptr;
-    size_t length = 0;
-    if (napi_get_arraybuffer_info(info.Env(), reference.Value(), &data, &length) != napi_ok || data == nullptr ||
-        length != expected) {
-      throw Napi::Error::New(info.Env(), "the queue's memory was detached");
-    }
-    return static_cast<uint8_t*>(data);
+    return memoryOf(info, reference, expected, "the queue's memory was detached");
   }
 
   Napi::Value receive(const Napi::CallbackInfo& info) {
@@ -137,40 +172,42 @@ class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
     queue(info).verdict(id, verdict, mark, payload.data, payloadBytes);
   }
 
-  void acceptAll(const Napi::CallbackInfo& info) { accept(info, true); }
+  /** Gives the verdicts that stand in `acceptances`, with a copy of each packet: the ring may change then. */
+  void acceptAll(const Napi::CallbackInfo& info) {
+    accept(info, [this](const Acceptance& entry, std::optional<uint32_t> mark, const uint8_t* payload) {
+      queue_->verdict(entry.id, kAccept, mark, payload, entry.end - entry.start);
+    });
+  }
 
-  /**
-   * (count): a verdict for each of the first `count` entries of `acceptances`: the packet goes on with what the ring
-   * holds from start to end. Entries up to the first that is wrong have had theirs.
-   */
-  Queue& accept(const Napi::CallbackInfo& info, bool copied) {
+  /** As `acceptAll`, but from the ring without a copy, and sends all verdicts. */
+  void flush(const Napi::CallbackInfo& info) { sendVerdicts(info); }
+
+  static size_t acceptanceBytes(const Queue& queue) {
+    return sizeof(uint32_t) + queue.batch() * sizeof(Acceptance);
+  }
+
+  /** Hands each entry of `acceptances` to `give`. Entries up to the first that is wrong have had theirs. */
+  template <typename Give>
+  void accept(const Napi::CallbackInfo& info, Give&& give) {
     Queue& queue = this->queue(info);
-    const uint32_t count = toUint32(info[0], "count", queue.batch());
-    if (count == 0) return queue;
+    uint8_t* entries = memory(info, acceptances_, acceptanceBytes(queue));
+    uint32_t count;
+    std::memcpy(&count, entries, sizeof count);
+    if (count == 0) return;
+    std::memset(entries, 0, sizeof count);
+    if (count > queue.batch()) throw Napi::RangeError::New(info.Env(), "there cannot be so many acceptances");
     const size_t ringBytes = queue.batch() * Queue::kSlotBytes;
     const uint8_t* ring = memory(info, ring_, ringBytes);
-    const uint8_t* entries = memory(info, acceptances_, queue.batch() * sizeof(Acceptance));
     for (uint32_t i = 0; i < count; i++) {
       Acceptance entry;
-      std::memcpy(&entry, entries + i * sizeof entry, sizeof entry);
+      std::memcpy(&entry, entries + sizeof count + i * sizeof entry, sizeof entry);
       if (entry.start >= entry.end || entry.end > ringBytes || entry.end - entry.start > Queue::kMaxPayloadBytes) {
-        if (!copied) queue.flush();
         throw Napi::RangeError::New(info.Env(),
                                     "start and end must be in order and within the ring, 65531 bytes apart at most");
       }
-      const std::optional<uint32_t> mark = entry.hasMark != 0 ? std::optional(entry.mark) : std::nullopt;
-      const uint8_t* payload = ring + entry.start;
-      if (copied) {
-        queue.verdict(entry.id, kAccept, mark, payload, entry.end - entry.start);
-      } else {
-        queue.acceptFrom(entry.id, mark, payload, entry.end - entry.start);
-      }
+      give(entry, entry.hasMark != 0 ? std::optional(entry.mark) : std::nullopt, ring + entry.start);
     }
-    return queue;
   }
-
-  /** (count): as `acceptAll`, from the ring without a copy, and sends all verdicts. */
-  void flush(const Napi::CallbackInfo& info) { accept(info, false).flush(); }
 
   void wake(const Napi::CallbackInfo& info) { tcpcrypt::wake(queue(info).wakeFd()); }
 
@@ -196,41 +233,58 @@ class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
 };
 
 /** Keeps its queues from being collected. */
-class WaiterBinding : public Napi::ObjectWrap<WaiterBinding> {
+class PollerBinding : public Napi::ObjectWrap<PollerBinding> {
  public:
   static Napi::Function define(Napi::Env env) {
-    return DefineClass(env, "Waiter", {InstanceMethod<&WaiterBinding::wait>("wait")});
+    return DefineClass(env, "Poller", {InstanceMethod<&PollerBinding::next>("next")});
   }
 
   /** (...queues) */
-  explicit WaiterBinding(const Napi::CallbackInfo& info) : ObjectWrap(info) {
-    if (info.Length() < 1 || info.Length() > Waiter::kMaxQueues) {
-      throw Napi::RangeError::New(info.Env(), "from 1 to 16 queues can be waited for");
+  explicit PollerBinding(const Napi::CallbackInfo& info) : ObjectWrap(info) {
+    if (info.Length() < 1 || info.Length() > Poller::kMaxQueues) {
+      throw Napi::RangeError::New(info.Env(), "from 1 to 16 queues can be polled");
     }
     std::vector<Queue*> queues;
     for (size_t i = 0; i < info.Length(); i++) {
-      queues.push_back(&QueueBinding::of(info, info[i]));
+      bindings_.push_back(&QueueBinding::of(info, info[i]));
+      queues.push_back(&bindings_.back()->queue(info));
       references_.push_back(Napi::Persistent(info[i].As<Napi::Object>()));
     }
-    guarded(info.Env(), [&] { waiter_ = std::make_unique<Waiter>(std::move(queues)); });
+    guarded(info.Env(), [&] { poller_ = std::make_unique<Poller>(std::move(queues)); });
+    const Napi::ArrayBuffer state = Napi::ArrayBuffer::New(info.Env(), stateBytes());
+    state_ = Napi::Persistent(state.As<Napi::Object>());
+    info.This().As<Napi::Object>().Set("state", state);
   }
 
  private:
-  /** (timeoutMs) */
-  Napi::Value wait(const Napi::CallbackInfo& info) {
-    const double timeoutMs = toNumber(info[0], "timeoutMs");
-    if (!waiter_->open()) throw Napi::Error::New(info.Env(), "the queue is closed");
-    return Napi::Number::New(info.Env(), guarded(info.Env(), [&] { return waiter_->wait(timeoutMs); }));
+  size_t stateBytes() const { return (2 + bindings_.size()) * sizeof(double); }
+
+  /** (maxWaitMs, dueMs) */
+  void next(const Napi::CallbackInfo& info) {
+    const double maxWaitMs = toNumber(info[0], "maxWaitMs");
+    const double dueMs = toNumber(info[1], "dueMs");
+    for (QueueBinding* binding : bindings_) binding->sendVerdicts(info);
+    guarded(info.Env(), [&] {
+      const Poller::Events events = poller_->wait(maxWaitMs, dueMs);
+      double state[2 + Poller::kMaxQueues] = {0, events.woken ? 1.0 : 0.0};
+      for (size_t i = 0; i < bindings_.size(); i++) {
+        state[2 + i] = (events.ready & 1u << i) != 0 ? static_cast<double>(bindings_[i]->take(info)) : 0;
+      }
+      state[0] = monotonicMs();
+      std::memcpy(memoryOf(info, state_, stateBytes(), "the poller's memory was detached"), state, stateBytes());
+    });
   }
 
+  std::vector<QueueBinding*> bindings_;
   std::vector<Napi::ObjectReference> references_;
-  std::unique_ptr<Waiter> waiter_;
+  Napi::ObjectReference state_;
+  std::unique_ptr<Poller> poller_;
 };
 
 }  // namespace
 
 Napi::Function defineQueue(Napi::Env env) { return QueueBinding::define(env); }
 
-Napi::Function defineWaiter(Napi::Env env) { return WaiterBinding::define(env); }
+Napi::Function definePoller(Napi::Env env) { return PollerBinding::define(env); }
 
 }  // namespace tcpcrypt

@@ -77,7 +77,13 @@ int wholeMs(double timeoutMs) {
 
 }  // namespace
 
-Waiter::Waiter(std::vector<Queue*> queues) : queues_(std::move(queues)), epoll_(epoll_create1(EPOLL_CLOEXEC)) {
+double monotonicMs() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<double>(now.tv_sec) * 1000 + static_cast<double>(now.tv_nsec) / 1e6;
+}
+
+Poller::Poller(std::vector<Queue*> queues) : queues_(std::move(queues)), epoll_(epoll_create1(EPOLL_CLOEXEC)) {
   if (!epoll_.open()) throw systemFailure("cannot wait for queues", errno);
   for (size_t i = 0; i < queues_.size(); i++) {
     watch(epoll_.get(), queues_[i]->socket_.get(), i);
@@ -85,28 +91,30 @@ Waiter::Waiter(std::vector<Queue*> queues) : queues_(std::move(queues)), epoll_(
   }
 }
 
-bool Waiter::open() const {
-  return std::all_of(queues_.begin(), queues_.end(), [](const Queue* queue) { return queue->open(); });
-}
-
-uint32_t Waiter::wait(double timeoutMs) {
-  uint32_t ready = 0;
-  for (size_t i = 0; i < queues_.size(); i++) ready |= queues_[i]->early_.empty() ? 0 : 1u << i;
+Poller::Events Poller::wait(double maxWaitMs, double dueMs) {
+  Events result{.ready = 0, .woken = false};
+  for (size_t i = 0; i < queues_.size(); i++) result.ready |= queues_[i]->early_.empty() ? 0 : 1u << i;
+  double timeoutMs = result.ready != 0 ? 0 : maxWaitMs;
+  if (timeoutMs != 0 && dueMs < kForeverMs) {
+    const double untilDue = std::max(0.0, dueMs - monotonicMs());
+    timeoutMs = timeoutMs < 0 ? untilDue : std::min(timeoutMs, untilDue);
+  }
   epoll_event events[2 * kMaxQueues];
   int count;
   do {
-    count = epoll_wait(epoll_.get(), events, 2 * kMaxQueues, ready != 0 ? 0 : wholeMs(timeoutMs));
+    count = epoll_wait(epoll_.get(), events, 2 * kMaxQueues, wholeMs(timeoutMs));
   } while (count < 0 && errno == EINTR);
   if (count < 0) throw systemFailure("cannot wait for packets", errno);
   for (int at = 0; at < count; at++) {
     const uint64_t what = events[at].data.u64;
     if (what & kWake) {
       takeWake(queues_[what & ~kWake]->wakeFd_);
+      result.woken = true;
     } else {
-      ready |= 1u << what;
+      result.ready |= 1u << what;
     }
   }
-  return ready;
+  return result;
 }
 
 size_t Queue::takeEarly(uint8_t* ring) {

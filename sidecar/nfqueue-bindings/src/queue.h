@@ -60,6 +60,9 @@ class Queue {
    */
   size_t receive(double timeoutMs, uint8_t* ring, QueuedPacket* packets);
 
+  /** As `receive` without waiting. A wake-up stays for who waits. */
+  size_t take(uint8_t* ring, QueuedPacket* packets) { return drain(ring, packets); }
+
   /** Adds a verdict to the batch, which is sent first if it is full. At most kMaxPayloadBytes of payload, copied. */
   void verdict(uint32_t id, uint32_t verdict, std::optional<uint32_t> mark, const uint8_t* payload,
                std::optional<size_t> payloadBytes);
@@ -88,7 +91,7 @@ class Queue {
   NetlinkMessage newVerdict(uint32_t id, uint32_t verdict, std::optional<uint32_t> mark);
   void addPiece(const uint8_t* bytes, size_t length);
   void pointAt(uint8_t* ring);
-  friend class Waiter;
+  friend class Poller;
 
   QueueOptions options_;
   FileDescriptor socket_;
@@ -114,22 +117,29 @@ class Queue {
   size_t sendLimit_ = 0;
 };
 
+/** Milliseconds of CLOCK_MONOTONIC, the clock of sidecar/runtime/clock.ts. */
+double monotonicMs();
+
 /** Waits for several queues at once, each of which outlives it. Used by one thread at a time. */
-class Waiter {
+class Poller {
  public:
   static constexpr size_t kMaxQueues = 16;
 
+  /** What ended the wait; `ready`: queues that may have packets, a bit each, the first one's the lowest. */
+  struct Events {
+    uint32_t ready;
+    bool woken;
+  };
+
   /** From 1 to kMaxQueues open ones. Throws `Failure`. */
-  explicit Waiter(std::vector<Queue*> queues);
+  explicit Poller(std::vector<Queue*> queues);
 
   /**
-   * Waits until one of the queues may have packets, a wake-up for any of them comes (it is consumed), or the timeout is
-   * over (0: does not wait; negative: no limit; else rounded up to milliseconds). Returns which may have packets, a bit
-   * each, the first queue's the lowest. Throws `Failure`.
+   * Waits until one of the queues may have packets, a wake-up for any of them comes (it is consumed), `maxWaitMs` have
+   * passed (0: does not wait; negative: no limit) or it is `dueMs` on `monotonicMs`' clock, either rounded up to
+   * milliseconds. Throws `Failure`.
    */
-  uint32_t wait(double timeoutMs);
-
-  bool open() const;
+  Events wait(double maxWaitMs, double dueMs);
 
  private:
   std::vector<Queue*> queues_;

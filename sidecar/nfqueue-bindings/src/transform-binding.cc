@@ -2,6 +2,7 @@
 // collector, erases what was derived from them.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <memory>
 
 #include "arguments.h"
@@ -15,6 +16,22 @@ namespace {
 
 /** JavaScript's numbers are exact up to here. */
 constexpr double kMaxOffset = 9007199254740992;  // 2^53
+
+/**
+ * What a segment is, in one buffer, for an argument costs more than what it says; laid out as suites.ts writes it.
+ * `rest`: as for `open`; `assoc`: its first `assocBytes` bytes.
+ */
+struct SegmentDescription {
+  double offset;
+  double ackOffset;
+  uint32_t tagAt;
+  uint32_t dataAt;
+  uint32_t end;
+  uint32_t assocBytes;
+  int32_t rest;
+  uint8_t assoc[60];
+};
+static_assert(sizeof(SegmentDescription) == 96);
 
 class TransformBinding : public Napi::ObjectWrap<TransformBinding> {
  public:
@@ -48,10 +65,9 @@ class TransformBinding : public Napi::ObjectWrap<TransformBinding> {
     return {key.data, key.length};
   }
 
-  static uint64_t toOffset(const Napi::Value& value, const char* name) {
-    const double number = toNumber(value, name);
+  static uint64_t toOffset(const Napi::CallbackInfo& info, double number, const char* name) {
     if (!(number >= 0 && number <= kMaxOffset) || number != std::floor(number)) {
-      throw Napi::RangeError::New(value.Env(), std::string(name) + " must be a whole number from 0 to 2^53");
+      throw Napi::RangeError::New(info.Env(), std::string(name) + " must be a whole number from 0 to 2^53");
     }
     return static_cast<uint64_t>(number);
   }
@@ -63,7 +79,7 @@ class TransformBinding : public Napi::ObjectWrap<TransformBinding> {
 
   /** (offset, data) */
   void crypt(const Napi::CallbackInfo& info) {
-    const uint64_t offset = toOffset(info[0], "offset");
+    const uint64_t offset = toOffset(info, toNumber(info[0], "offset"), "offset");
     const Bytes data = toBytes(info[1], "data");
     Transform& transform = this->transform(info);
     guarded(info.Env(), [&] { transform.crypt(offset, data.data, data.length); });
@@ -73,7 +89,7 @@ class TransformBinding : public Napi::ObjectWrap<TransformBinding> {
   void tag(const Napi::CallbackInfo& info) {
     const Bytes ciphertext = toBytes(info[0], "ciphertext");
     const Bytes assoc = toBytes(info[1], "assoc");
-    const uint64_t ackOffset = toOffset(info[2], "ackOffset");
+    const uint64_t ackOffset = toOffset(info, toNumber(info[2], "ackOffset"), "ackOffset");
     const Bytes out = toBytes(info[3], "out");
     if (out.length != kMacBytes) throw Napi::RangeError::New(info.Env(), "out must have 16 bytes");
     Transform& transform = this->transform(info);
@@ -84,44 +100,48 @@ class TransformBinding : public Napi::ObjectWrap<TransformBinding> {
     });
   }
 
-  /** (bytes, tagAt, dataAt, end, assoc, assocBytes, offset, ackOffset) */
-  static SealedSegment toSegment(const Napi::CallbackInfo& info) {
+  /** (bytes, description); a copy of the latter, which nothing changes any more, in `description`. */
+  static SealedSegment toSegment(const Napi::CallbackInfo& info, SegmentDescription& description) {
     const Bytes bytes = toBytes(info[0], "bytes");
-    const uint32_t tagAt = toUint32(info[1], "tagAt");
-    const uint32_t dataAt = toUint32(info[2], "dataAt");
-    const uint32_t end = toUint32(info[3], "end");
+    const Bytes given = toBytes(info[1], "description");
+    if (given.length != sizeof description) throw Napi::RangeError::New(info.Env(), "description must have 96 bytes");
+    std::memcpy(&description, given.data, sizeof description);
+    const auto& [offset, ackOffset, tagAt, dataAt, end, assocBytes, rest, assoc] = description;
     if (end > bytes.length || dataAt > end || tagAt > dataAt || dataAt - tagAt < kMacBytes) {
       throw Napi::RangeError::New(info.Env(), "tag and data must be in order and within the buffer");
     }
-    const Bytes assoc = toBytes(info[4], "assoc");
-    const uint32_t assocBytes = toUint32(info[5], "assocBytes");
-    if (assocBytes > assoc.length) throw Napi::RangeError::New(info.Env(), "assocBytes must be within assoc");
+    if (assocBytes > sizeof assoc) throw Napi::RangeError::New(info.Env(), "assocBytes must be at most 60");
+    if (rest < -1) throw Napi::RangeError::New(info.Env(), "rest must be -1 or a sum");
     return {.data = bytes.data + dataAt,
             .length = end - dataAt,
             .tag = bytes.data + tagAt,
-            .assoc = {assoc.data, assocBytes},
-            .offset = toOffset(info[6], "offset"),
-            .ackOffset = toOffset(info[7], "ackOffset")};
+            .assoc = {assoc, assocBytes},
+            .offset = toOffset(info, offset, "offset"),
+            .ackOffset = toOffset(info, ackOffset, "ackOffset")};
   }
 
-  /** (segment as above); returns the Internet checksum's sum over the ciphertext. */
+  /** (segment as above); returns the Internet checksum's sum over the ciphertext, or 0 where `rest` is -1. */
   Napi::Value seal(const Napi::CallbackInfo& info) {
-    const SealedSegment segment = toSegment(info);
+    SegmentDescription description;
+    const SealedSegment segment = toSegment(info, description);
     Transform& transform = this->transform(info);
     guarded(info.Env(), [&] { transform.seal(segment); });
-    return Napi::Number::New(info.Env(), checksum(segment.data, segment.length));
+    return Napi::Number::New(info.Env(), description.rest < 0 ? 0 : checksum(segment.data, segment.length));
   }
 
   /**
-   * (segment as above, rest): `rest` is the sum over all that the checksum covers but the data, or -1 where it is not
-   * to be looked at. Returns the sum over the plaintext, or a negative number and nothing is changed: -1 the checksum is wrong, -2 the tag is.
+   * (segment as above); its `rest` is the sum over all that the checksum covers but the data, or -1 where it is not
+   * to be looked at. Returns the sum over the plaintext, or a negative number and nothing is changed: -1 the checksum
+   * is wrong, -2 the tag is.
    */
   Napi::Value open(const Napi::CallbackInfo& info) {
-    const SealedSegment segment = toSegment(info);
-    const bool unchecked = toNumber(info[8], "rest") == -1;
-    const uint32_t rest = unchecked ? 0 : toUint32(info[8], "rest");
+    SegmentDescription description;
+    const SealedSegment segment = toSegment(info, description);
     Transform& transform = this->transform(info);
-    if (!unchecked && checksum(segment.data, segment.length, rest) != 0xffff) return Napi::Number::New(info.Env(), -1);
+    if (description.rest >= 0 &&
+        checksum(segment.data, segment.length, static_cast<uint32_t>(description.rest)) != 0xffff) {
+      return Napi::Number::New(info.Env(), -1);
+    }
     const bool verified = guarded(info.Env(), [&] { return transform.open(segment); });
     return Napi::Number::New(info.Env(), verified ? checksum(segment.data, segment.length) : -2);
   }
