@@ -47,6 +47,22 @@ test('no rule about an encrypted connection has a bypass', () => {
   }
 });
 
+test('what a plain connection is made of goes by first, but for our marks and our options', () => {
+  const [, , before] = rulesOf('TCPCRYPT_OUT');
+  const rule =
+    '-p tcp -m mark --mark 0x0/0x7f000000 -m connmark --mark 0x2000000/0xe000000 -m tcp ! --tcp-option 253 -j RETURN';
+  assert.deepEqual(
+    [rulesOf('TCPCRYPT_IN')[0], ...rulesOf('TCPCRYPT_OUT').slice(0, 2)],
+    [rule, '-o lo -j RETURN', rule],
+  );
+  assert.match(before!, /TCPCRYPT_OURS/);
+  const legacy = rulesOf('TCPCRYPT_IN', { optionKinds: [253, 69, 70] })[0]!;
+  assert.match(
+    legacy,
+    / -m tcp ! --tcp-option 253 -m tcp ! --tcp-option 69 -m tcp ! --tcp-option 70 -j RETURN$/,
+  );
+});
+
 test('strict: no SYN is bypassed, none is asked beforehand', () => {
   for (const queues of [{}, spread, { ...spread, spread: 'address' as const }]) {
     const chains = ['TCPCRYPT_SETUP', 'TCPCRYPT_ASK', 'TCPCRYPT_ASKED'];

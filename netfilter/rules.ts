@@ -19,7 +19,7 @@ import {
 } from './marks.ts';
 
 /** Raised when the rules' text changes. A sidecar states it; nobody mends a pod's rules to another layout. */
-export const RULE_LAYOUT = 1;
+export const RULE_LAYOUT = 2;
 
 export type Family = 4 | 6;
 export type Table = 'raw' | 'mangle';
@@ -123,11 +123,13 @@ function mangleTable(family: Family, options: RuleOptions, layout: MarkLayout): 
   const mask = hexMark(layout.mask);
   const inject = `${hexMark(layout.injectMark)}/${hexMark(layout.injectMark)}`;
   const icmp = family === 4 ? 'icmp' : 'ipv6-icmp';
+  const plain = plainRule(options, layout);
   const cidrs = (options.excludeCidrs ?? []).map(parseCidr).filter((cidr) => cidr.family === family);
   const chains: Chain[] = [
     {
       name: 'TCPCRYPT_IN',
       rules: [
+        plain,
         `-m mark --mark ${inject} -g TCPCRYPT_OURS`,
         `! -i lo -p tcp -m connmark ! --mark ${stateMark(layout, ConnectionState.none)} -g TCPCRYPT_STATE`,
         '! -i lo -p tcp -m addrtype --dst-type LOCAL -g TCPCRYPT_NEW_IN',
@@ -140,6 +142,7 @@ function mangleTable(family: Family, options: RuleOptions, layout: MarkLayout): 
       rules: [
         // What the rewriter injects for its own kernel keeps its mark until it has come in.
         '-o lo -j RETURN',
+        plain,
         `-m mark --mark ${inject} -g TCPCRYPT_OURS`,
         // Without the inject mark these are not a verdict's: somebody restored a connmark, say.
         `-m mark ! --mark 0x0/${mask} -j MARK --set-xmark 0x0/${mask}`,
@@ -195,6 +198,16 @@ function mangleTable(family: Family, options: RuleOptions, layout: MarkLayout): 
     { from: 'POSTROUTING', to: 'TCPCRYPT_OUT' },
   ];
   return { table: 'mangle', chains, jumps };
+}
+
+/**
+ * The packets of which a plain connection is made, first of all so that they cost the least; what TCPCRYPT_STATE would
+ * do with them is the same.
+ */
+function plainRule({ optionKinds = [253] }: RuleOptions, layout: MarkLayout): string {
+  const unmarked = `-m mark --mark 0x0/${hexMark(layout.mask | layout.injectMark)}`;
+  const without = optionKinds.map((kind) => `-m tcp ! --tcp-option ${kind}`).join(' ');
+  return `-p tcp ${unmarked} -m connmark --mark ${stateMark(layout, ConnectionState.plain)} ${without} -j RETURN`;
 }
 
 /** A connection with a state. One that is encrypted waits when nobody listens: nothing is bypassed here. */
