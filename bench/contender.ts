@@ -20,6 +20,8 @@ export interface Running extends AsyncDisposable {
   readonly pids: { readonly client: readonly number[]; readonly server: readonly number[] };
   /** Where connections may turn out plain though they should not: how many did so far, of how many, and why. */
   plainConnections?(): { readonly plain: number; readonly all: number; readonly why: string };
+  /** Plain connections are no fault, and figures of connections leave them out. */
+  readonly countsEncrypted?: boolean;
   /** For --profile: each end's counters, as its metrics name them. */
   counters?(): { readonly client: Counters; readonly server: Counters };
   /** What the figures do not show and a reader must know. */

@@ -3,13 +3,7 @@
  * looked up, its options are walked, and it is given back whole with fresh checksums. Writes "ready". What tcpcrypt
  * adds on top is its protocol and its crypto; what is below is the kernel's and the binding's.
  */
-import {
-  completeChecksums,
-  descriptor,
-  hooks,
-  Queue,
-  verdicts,
-} from '../../sidecar/nfqueue-bindings/index.ts';
+import { completeChecksums, descriptor, hooks, Queue } from '../../sidecar/nfqueue-bindings/index.ts';
 import { read32 } from '../../sidecar/wire/bytes.ts';
 import { optionLength } from '../../sidecar/wire/options.ts';
 import { FIN, type Packet, parsePacket, RST, TCP_HEADER_BYTES } from '../../sidecar/wire/packet.ts';
@@ -52,18 +46,26 @@ function handle(packet: Packet, incoming: boolean): void {
   if (flags & RST || flow.closed === 3) peers.delete(key);
 }
 
-using queue = new Queue({ number: Number(process.argv[2]), gso: true, failOpen: false, maxLength: 16_384 });
+using queue = new Queue({
+  number: Number(process.argv[2]),
+  gso: true,
+  failOpen: false,
+  maxLength: 16_384,
+  batch: 8,
+});
+const poller = Queue.poller([queue]);
 process.stdout.write('ready\n');
 const { ring, descriptors } = queue;
 for (;;) {
-  const count = queue.receive(-1);
+  poller.next(-1, Infinity);
+  const count = poller.received(0);
   for (let at = 0; at < count * descriptor.stride; at += descriptor.stride) {
     const offset = descriptors[at + descriptor.offset];
-    const bytes = ring.subarray(offset, offset + descriptors[at + descriptor.length]);
+    const end = offset + descriptors[at + descriptor.length];
+    const bytes = ring.subarray(offset, end);
     const packet = parsePacket(bytes);
     if (typeof packet !== 'string') handle(packet, descriptors[at + descriptor.hook] === hooks.prerouting);
     completeChecksums(bytes);
-    queue.verdict(descriptors[at + descriptor.id], verdicts.accept, { payload: bytes });
+    queue.acceptInPlace(descriptors[at + descriptor.id], undefined, offset, end);
   }
-  queue.flush();
 }
