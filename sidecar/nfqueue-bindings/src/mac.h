@@ -3,8 +3,10 @@
 // derived from it, which is erased at the end; nothing is allocated for a packet.
 #pragma once
 
-// Low-level SHA-256: a keyed state is copied in a hundred bytes, where EVP's HMAC allocates.
+// Low-level SHA-256: a keyed state is copied in a hundred bytes, where EVP's HMAC allocates. Low-level GCM: EVP's sets
+// itself up anew for each packet, by parameters with names.
 #define OPENSSL_SUPPRESS_DEPRECATED
+#include <openssl/modes.h>
 #include <openssl/sha.h>
 
 #include <array>
@@ -23,6 +25,10 @@ class AesBlock {
   /** `keyBytes`: 16 or 32. */
   AesBlock(const uint8_t* key, size_t keyBytes);
   Tag encrypt(const Tag& block);
+  /** For `encryptWith`: it stays where it is when this is moved. */
+  EVP_CIPHER_CTX* context() const { return context_.get(); }
+  /** OpenSSL's block128_f. It has no way to fail, nor has a block under a key that is set. */
+  static void encryptWith(const uint8_t in[16], uint8_t out[16], const void* context);
 
  private:
   CipherContext context_;
@@ -65,7 +71,12 @@ class GhashThenAes {
   Tag compute(ConstBytes first, ConstBytes second);
 
  private:
-  CipherContext gmac_;
+  struct Free {
+    /** Erases it. */
+    void operator()(GCM128_CONTEXT* context) const { CRYPTO_gcm128_release(context); }
+  };
+  AesBlock hashKey_;
+  std::unique_ptr<GCM128_CONTEXT, Free> gcm_;
   AesBlock aes_;
 };
 
