@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { x25519 } from './dh.ts';
 import { keyExchanges, systemRandom } from './key-exchange.ts';
 import { KeyStock } from './key-stock.ts';
+import { mlKem768 } from './mlkem.ts';
 
 const HYBRID = 0x210;
 
 test('a stock fills up to its size, one key at a time, and again when keys were taken', () => {
-  const stock = new KeyStock(systemRandom, 2);
+  const stock = new KeyStock(systemRandom, { x25519, mlKem768 }, 2);
   const fill = (): number => {
     let made = 0;
     for (; stock.missing; made++) stock.replenish();
@@ -19,7 +21,7 @@ test('a stock fills up to its size, one key at a time, and again when keys were 
 });
 
 test('keys from the stock agree with an exchange without one, and no key comes twice', () => {
-  const stock = new KeyStock(systemRandom, 3);
+  const stock = new KeyStock(systemRandom, { x25519, mlKem768 }, 3);
   while (stock.missing) stock.replenish();
   for (const id of [HYBRID, 0x202, 0x200]) {
     const [stocked, fresh] = [stock.exchanges.get(id)!, keyExchanges.get(id)!];

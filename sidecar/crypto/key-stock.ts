@@ -1,7 +1,7 @@
 /** Ephemeral keys made ahead, while there is nothing else to do: a handshake then only takes them. */
-import { x25519 } from './dh.ts';
-import { type KeyExchange, makeKeyExchanges, type Random } from './key-exchange.ts';
-import { mlKem768 } from './mlkem.ts';
+import type { KeyPair } from './dh.ts';
+import { type Generators, type KeyExchange, makeKeyExchanges, type Random } from './key-exchange.ts';
+import type { DecapsulationKey } from './mlkem.ts';
 import { RsaStock } from './rsa.ts';
 
 const DEFAULT_SIZE = 32;
@@ -12,11 +12,11 @@ export class KeyStock {
    * ready then.
    */
   readonly exchanges: ReadonlyMap<number, KeyExchange>;
-  readonly #x25519: Shelf<ReturnType<typeof x25519.generate>>;
-  readonly #mlKem768: Shelf<ReturnType<typeof mlKem768.generate>>;
+  readonly #x25519: Shelf<KeyPair>;
+  readonly #mlKem768: Shelf<DecapsulationKey>;
 
-  /** Holds at most `size` keys of each kind. Each is handed out once. */
-  constructor(random: Random, size = DEFAULT_SIZE) {
+  /** Holds at most `size` keys of each kind, made by `x25519` and `mlKem768`. Each is handed out once. */
+  constructor(random: Random, { x25519, mlKem768 }: Omit<Generators, 'rsa'>, size = DEFAULT_SIZE) {
     this.#x25519 = new Shelf(size, () => x25519.generate(random));
     this.#mlKem768 = new Shelf(size, () => mlKem768.generate(random));
     this.exchanges = makeKeyExchanges({

@@ -29,6 +29,8 @@ test('functions take any arguments', () => {
     native.completeChecksums,
     native.parseForTest,
     native.sockDiag,
+    native.hmac,
+    native.encapsulate,
   ];
   fc.assert(
     fc.property(fc.constantFrom(...functions), argumentLists, (call, list) => {
@@ -170,6 +172,28 @@ test('Transform takes any arguments, and stays within its buffers', () => {
     transform.destroy();
     assert.throws(() => transform.crypt(0, new Uint8Array(1)), /destroyed/);
   }
+});
+
+test('PrivateKey takes any arguments', () => {
+  const make = native.PrivateKey as unknown as new (...args: unknown[]) => unknown;
+  const key = new native.PrivateKey(false, new Uint8Array(32), new Uint8Array(32));
+  fc.assert(
+    fc.property(argumentLists, (list) => {
+      attempt(() => new make(...list.map((each) => each())));
+      attempt(() =>
+        (key.agree as AnyFunction).apply(
+          key,
+          list.map((each) => each()),
+        ),
+      );
+    }),
+    { numRuns: 1000 },
+  );
+  for (const other of [{}, undefined, new native.RawSender(0, undefined)])
+    for (const method of ['agree', 'destroy'] as const)
+      attempt(() => (key[method] as AnyFunction).call(other));
+  key.destroy();
+  assert.throws(() => key.agree(new Uint8Array(32), new Uint8Array(32)), /destroyed/);
 });
 
 test('Transform: tag and data must be in order and whole', () => {

@@ -39,6 +39,12 @@ export interface NativeTransform {
   destroy(): void;
 }
 
+/** A private key of X25519 or ML-KEM-768. */
+export interface NativePrivateKey {
+  agree(peer: Uint8Array, secret: Uint8Array): boolean;
+  destroy(): void;
+}
+
 interface Native {
   Queue: new (
     number: number,
@@ -53,6 +59,8 @@ interface Native {
   Poller: new (...queues: readonly NativeQueue[]) => NativePoller;
   RawSender: new (mark: number, netns: string | undefined) => NativeRawSender;
   Transform: new (suite: number, enc: Uint8Array, mac: Uint8Array, ack: Uint8Array) => NativeTransform;
+  PrivateKey: new (isMlKem768: boolean, random: Uint8Array, publicKey: Uint8Array) => NativePrivateKey;
+  encapsulate(encapsulationKey: Uint8Array, ciphertext: Uint8Array, secret: Uint8Array): boolean;
   hmac(key: Uint8Array, message: Uint8Array, out: Uint8Array): void;
   wake(fd: number): boolean;
   checksum(buffer: Uint8Array, start: number, end: number, initial?: number): number;

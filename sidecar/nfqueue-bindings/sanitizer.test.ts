@@ -12,6 +12,7 @@ const files = [
   './parse.test.ts',
   './checksum.test.ts',
   './suites.test.ts',
+  './key-exchange.test.ts',
 ];
 
 test('the address sanitiser finds nothing', () => {

@@ -12,6 +12,7 @@ import { useHmac } from '../crypto/kdf.ts';
 import { systemRandom } from '../crypto/key-exchange.ts';
 import { KeyStock } from '../crypto/key-stock.ts';
 import { parseSockDiag, Queue, RawSender, sockDiag } from '../nfqueue-bindings/index.ts';
+import { nativeMlKem768, nativeX25519 } from '../nfqueue-bindings/key-exchange.ts';
 import { nativeHmac, nativeSuites } from '../nfqueue-bindings/suites.ts';
 import { Rewriter } from '../rewriter/rewriter.ts';
 import type { RewriterMachine, SocketInfo } from '../rewriter/types.ts';
@@ -104,7 +105,7 @@ async function run(): Promise<void> {
     verbose: options.verbose,
     keyLog,
   });
-  const stock = new KeyStock(systemRandom);
+  const stock = new KeyStock(systemRandom, { x25519: nativeX25519, mlKem768: nativeMlKem768 });
   const policy = compilePolicy(options.policy);
   // A key that takes long to make is begun with.
   for (const id of policy.keyExchanges) void stock.exchanges.get(id)?.ready;

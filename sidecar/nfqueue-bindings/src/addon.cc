@@ -77,6 +77,8 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("RawSender", defineRawSender(env));
   exports.Set("Transform", defineTransform(env));
   exports.Set("hmac", defineHmac(env));
+  exports.Set("PrivateKey", definePrivateKey(env));
+  exports.Set("encapsulate", defineEncapsulate(env));
   exports.Set("Poller", definePoller(env));
   exports.Set("wake", Napi::Function::New<wakeFunction>(env, "wake"));
   exports.Set("checksum", Napi::Function::New<checksumFunction>(env, "checksum"));

@@ -15,5 +15,7 @@ Napi::Function definePoller(Napi::Env env);
 Napi::Function defineRawSender(Napi::Env env);
 Napi::Function defineTransform(Napi::Env env);
 Napi::Function defineHmac(Napi::Env env);
+Napi::Function definePrivateKey(Napi::Env env);
+Napi::Function defineEncapsulate(Napi::Env env);
 
 }  // namespace tcpcrypt
