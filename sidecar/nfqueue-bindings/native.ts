@@ -58,7 +58,7 @@ interface Native {
   ) => NativeQueue;
   Poller: new (...queues: readonly NativeQueue[]) => NativePoller;
   RawSender: new (mark: number, netns: string | undefined) => NativeRawSender;
-  Transform: new (suite: number, enc: Uint8Array, mac: Uint8Array, ack: Uint8Array) => NativeTransform;
+  Transform: new (suite: number, directionKey: Uint8Array) => NativeTransform;
   PrivateKey: new (isMlKem768: boolean, random: Uint8Array, publicKey: Uint8Array) => NativePrivateKey;
   encapsulate(encapsulationKey: Uint8Array, ciphertext: Uint8Array, secret: Uint8Array): boolean;
   hmac(key: Uint8Array, message: Uint8Array, out: Uint8Array): void;

@@ -80,11 +80,42 @@ for (const [id, suite] of suites) {
 
 test('keys of a wrong length, and what is no suite, are refused', () => {
   const bytes = (length: number) => new Uint8Array(length);
-  assert.throws(() => new native.Transform(0x200, bytes(16), bytes(32), bytes(16)), RangeError);
-  assert.throws(() => new native.Transform(0x100, bytes(32), bytes(32), bytes(16)), RangeError);
-  assert.throws(() => new native.Transform(0x400, bytes(32), bytes(32), bytes(16)), RangeError);
-  assert.throws(() => new native.Transform(0x100, bytes(16), bytes(31), bytes(16)), RangeError);
+  assert.throws(() => new native.Transform(0x200, bytes(32)), RangeError);
+  assert.throws(() => new native.Transform(0x100, bytes(33)), RangeError);
   assert.throws(() => nativeSuites.get(0x100)!.asm(bytes(31)), RangeError);
+});
+
+test('more transforms than there are contexts, of every suite, take turns', () => {
+  const all = [...suites.keys()].flatMap((id) =>
+    Array.from({ length: 8 }, (_, i) => {
+      const key = new Uint8Array(32).fill(id ^ i);
+      return { expected: suites.get(id)!.asm(key), actual: nativeSuites.get(id)!.asm(key) };
+    }),
+  );
+  const pick = fc.array(fc.nat(all.length - 1), { minLength: 1, maxLength: 20 });
+  fc.assert(
+    fc.property(pick, offsets, fc.uint8Array({ maxLength: 100 }), (turns, offset, plain) => {
+      for (const i of turns) {
+        const { expected, actual } = all[i]!;
+        const assoc = Uint8Array.of(i);
+        const [a, b] = [segmentOf(plain, assoc, offset, i), segmentOf(plain, assoc, offset, i)];
+        expected.seal(a);
+        actual.seal(b);
+        assert.equal(Buffer.compare(a.bytes, b.bytes), 0);
+      }
+    }),
+  );
+  // Some end, and others go on where those were.
+  for (const [i, { actual }] of all.entries()) if (i % 3 > 0) actual.destroy();
+  const late = Array.from({ length: 40 }, () => nativeSuites.get(0x601)!.asm(new Uint8Array(32)));
+  for (const asm of late) asm.tag(new Uint8Array(5), new Uint8Array(5), 1);
+  for (const { expected, actual } of all.filter((_, i) => i % 3 === 0)) {
+    const [a, b] = [new Uint8Array(40), new Uint8Array(40)];
+    expected.crypt(7, a);
+    actual.crypt(7, b);
+    assert.deepEqual(b, a);
+    assert.equal(hex(actual.tag(b, a, 9)), hex(expected.tag(a, b, 9)));
+  }
 });
 
 test('contexts that are thrown away are collected', () => {

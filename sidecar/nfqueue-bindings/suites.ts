@@ -3,7 +3,7 @@
  * reference and for whoever runs without the addon. A packet is sealed or opened in one call, with the contexts of
  * its keys kept, and allocates nothing.
  */
-import { type Asm, deriveKeys, type SegmentInPlace, type Suite, suites, UNCHECKED } from '../crypto/asm.ts';
+import { type Asm, type SegmentInPlace, type Suite, suites, UNCHECKED } from '../crypto/asm.ts';
 import type { Hmac } from '../crypto/kdf.ts';
 import { coded, type NativeTransform, native } from './native.ts';
 
@@ -43,12 +43,7 @@ class NativeAsm implements Asm {
   readonly #native: NativeTransform;
 
   constructor(suiteId: number, directionKey: Uint8Array) {
-    const { enc, mac, ack } = deriveKeys(suiteId, directionKey);
-    try {
-      this.#native = coded(() => new native.Transform(suiteId, enc, mac, ack));
-    } finally {
-      for (const key of [enc, mac, ack]) key.fill(0);
-    }
+    this.#native = coded(() => new native.Transform(suiteId, directionKey));
   }
 
   crypt(offset: number, data: Uint8Array): void {

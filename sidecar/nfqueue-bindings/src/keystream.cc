@@ -23,6 +23,11 @@ const EVP_CIPHER* cipherOf(Keystream::Kind kind) {
 Keystream::Keystream(Kind kind, const uint8_t* key)
     : isChaCha20_(kind == Kind::kChaCha20), context_(keyedCipher(cipherOf(kind), key)) {}
 
+void Keystream::rekey(const uint8_t* key) {
+  rekeyCipher(context_.get(), key);
+  *this = Keystream(isChaCha20_, std::move(context_));
+}
+
 void Keystream::apply(uint64_t offset, uint8_t* data, size_t length) {
   if (length == 0) return;
   // Segments come in order for the most part, and to set an IV costs more than a short one's keystream.

@@ -12,12 +12,16 @@ class Keystream {
 
   /** `key` has what `keyBytes` says and is not kept. */
   Keystream(Kind kind, const uint8_t* key);
+  /** Goes on with another key of the same kind. */
+  void rekey(const uint8_t* key);
   static size_t keyBytes(Kind kind) { return kind == Kind::kAes128Ctr ? 16 : 32; }
 
   /** XORs the keystream from stream offset `offset` on into `data`. */
   void apply(uint64_t offset, uint8_t* data, size_t length);
 
  private:
+  Keystream(bool isChaCha20, CipherContext context) : isChaCha20_(isChaCha20), context_(std::move(context)) {}
+
   /** No offset in a stream. */
   static constexpr uint64_t kNowhere = UINT64_MAX;
 

@@ -73,13 +73,22 @@ HmacSha256::~HmacSha256() {
   OPENSSL_cleanse(&outer_, sizeof outer_);
 }
 
-Tag HmacSha256::compute(ConstBytes first, ConstBytes second) {
+void HmacSha256::rekey(const uint8_t* key) {
+  inner_ = padded({key, kKeyBytes}, 0x36);
+  outer_ = padded({key, kKeyBytes}, 0x5c);
+}
+
+void HmacSha256::compute(ConstBytes first, ConstBytes second, uint8_t* out) const {
   SHA256_CTX state = inner_;
-  uint8_t digest[SHA256_DIGEST_LENGTH];
   SHA256_Update(&state, first.data, first.length);
   SHA256_Update(&state, second.data, second.length);
   SHA256_CTX outer = outer_;
-  finish(state, outer, digest);
+  finish(state, outer, out);
+}
+
+Tag HmacSha256::compute(ConstBytes first, ConstBytes second) {
+  uint8_t digest[SHA256_DIGEST_LENGTH];
+  compute(first, second, digest);
   Tag tag;
   std::copy_n(digest, tag.size(), tag.begin());
   OPENSSL_cleanse(digest, sizeof digest);
@@ -92,6 +101,8 @@ CmacAes128::CmacAes128(const uint8_t* key) : context_(newCmac()) {
                                    OSSL_PARAM_construct_end()};
   mustSucceed(EVP_MAC_init(context_.get(), key, 16, parameters));
 }
+
+void CmacAes128::rekey(const uint8_t* key) { mustSucceed(EVP_MAC_init(context_.get(), key, 16, nullptr)); }
 
 Tag CmacAes128::compute(ConstBytes first, ConstBytes second) {
   Tag tag;
@@ -107,6 +118,11 @@ GhashThenAes::GhashThenAes(const uint8_t* key)
     : hashKey_(key, 16),
       gcm_(mustExist(CRYPTO_gcm128_new(hashKey_.context(), &AesBlock::encryptWith))),
       aes_(key + 16, 16) {}
+
+void GhashThenAes::rekey(const uint8_t* key) {
+  rekeyCipher(gmac_.get(), key);
+  aes_.rekey(key + 16);
+}
 
 Tag GhashThenAes::compute(ConstBytes first, ConstBytes second) {
   static constexpr uint8_t kZeroIv[12] = {};

@@ -24,6 +24,7 @@ class AesBlock {
  public:
   /** `keyBytes`: 16 or 32. */
   AesBlock(const uint8_t* key, size_t keyBytes);
+  void rekey(const uint8_t* key) { rekeyCipher(context_.get(), key); }
   Tag encrypt(const Tag& block);
   /** For `encryptWith`: it stays where it is when this is moved. */
   EVP_CIPHER_CTX* context() const { return context_.get(); }
@@ -44,7 +45,10 @@ class HmacSha256 {
   explicit HmacSha256(const uint8_t* key);
   HmacSha256(HmacSha256&& other) = default;
   ~HmacSha256();
+  void rekey(const uint8_t* key);
   Tag compute(ConstBytes first, ConstBytes second);
+  /** All 32 bytes, to `out`. */
+  void compute(ConstBytes first, ConstBytes second, uint8_t* out) const;
 
  private:
   SHA256_CTX inner_;
@@ -55,6 +59,7 @@ class HmacSha256 {
 class CmacAes128 {
  public:
   explicit CmacAes128(const uint8_t* key);
+  void rekey(const uint8_t* key);
   Tag compute(ConstBytes first, ConstBytes second);
 
  private:
@@ -68,6 +73,7 @@ class CmacAes128 {
 class GhashThenAes {
  public:
   explicit GhashThenAes(const uint8_t* key);
+  void rekey(const uint8_t* key);
   Tag compute(ConstBytes first, ConstBytes second);
 
  private:

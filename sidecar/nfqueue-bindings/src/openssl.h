@@ -62,6 +62,11 @@ inline CipherContext keyedCipher(const EVP_CIPHER* cipher, const uint8_t* key) {
   return context;
 }
 
+/** Puts another key in the old one's place, of which nothing is left. */
+inline void rekeyCipher(EVP_CIPHER_CTX* context, const uint8_t* key) {
+  mustSucceed(EVP_EncryptInit_ex2(context, nullptr, key, nullptr, nullptr));
+}
+
 /** EVP takes lengths as int; more than this goes in pieces. A multiple of every block size. */
 inline constexpr size_t kPieceBytes = 1 << 30;
 

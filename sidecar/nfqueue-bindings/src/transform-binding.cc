@@ -46,25 +46,18 @@ class TransformBinding : public Napi::ObjectWrap<TransformBinding> {
                        });
   }
 
-  /** (suite id, enc, mac, ack) */
+  /** (suite id, direction key) */
   explicit TransformBinding(const Napi::CallbackInfo& info) : ObjectWrap(info) {
     const Transform::Suite* suite = Transform::suite(toUint32(info[0], "suite"));
     if (suite == nullptr) throw Napi::RangeError::New(info.Env(), "there is no such suite");
-    const Transform::Keys keys = {toKey(info[1], "enc", Keystream::keyBytes(suite->keystream)),
-                                  toKey(info[2], "mac", Transform::kMacKeyBytes),
-                                  toKey(info[3], "ack", suite->ackKeyBytes)};
-    guarded(info.Env(), [&] { transform_ = std::make_unique<Transform>(*suite, keys); });
+    const Bytes key = toBytes(info[1], "directionKey");
+    if (key.length != Transform::kDirectionKeyBytes) {
+      throw Napi::RangeError::New(info.Env(), "a direction key has 32 bytes, not " + std::to_string(key.length));
+    }
+    guarded(info.Env(), [&] { transform_ = std::make_unique<Transform>(*suite, key.data); });
   }
 
  private:
-  static ConstBytes toKey(const Napi::Value& value, const char* name, size_t length) {
-    const Bytes key = toBytes(value, name);
-    if (key.length != length) {
-      throw Napi::RangeError::New(value.Env(), std::string(name) + " must have " + std::to_string(length) + " bytes");
-    }
-    return {key.data, key.length};
-  }
-
   static uint64_t toOffset(const Napi::CallbackInfo& info, double number, const char* name) {
     if (!(number >= 0 && number <= kMaxOffset) || number != std::floor(number)) {
       throw Napi::RangeError::New(info.Env(), std::string(name) + " must be a whole number from 0 to 2^53");

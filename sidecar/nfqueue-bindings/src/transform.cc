@@ -3,6 +3,7 @@
 #include <openssl/crypto.h>
 
 #include <algorithm>
+#include <atomic>
 
 namespace tcpcrypt {
 
@@ -29,10 +30,18 @@ SegmentMac segmentMacOf(const Transform::Suite& suite, const uint8_t* key) {
   }
 }
 
-AckMac ackMacOf(const Transform::Suite& suite, ConstBytes key) {
-  if (suite.ackMac == Transform::Suite::kAckHmac) return HmacSha256(key.data);
-  return AesBlock(key.data, key.length);
+AckMac ackMacOf(const Transform::Suite& suite, const uint8_t* key) {
+  if (suite.ackMac == Transform::Suite::kAckHmac) return HmacSha256(key);
+  return AesBlock(key, suite.ackKeyBytes);
 }
+
+/** CPRF of wire.md section 3, 32 bytes: shorter keys are their beginning. */
+void cprf(const HmacSha256& hmac, uint8_t tag, uint8_t* out) {
+  const uint8_t tagAndCounter[] = {tag, 1};
+  hmac.compute({tagAndCounter, sizeof tagAndCounter}, {}, out);
+}
+
+std::atomic<uint64_t> lastNumber{0};
 
 Tag macOf(AesBlock& aes, const Tag& block) { return aes.encrypt(block); }
 Tag macOf(HmacSha256& hmac, const Tag& block) { return hmac.compute({block.data(), block.size()}, {}); }
@@ -46,16 +55,63 @@ const Transform::Suite* Transform::suite(uint32_t id) {
   return nullptr;
 }
 
-Transform::Transform(const Suite& suite, const Keys& keys)
-    : keystream_(suite.keystream, keys.enc.data),
-      segmentMac_(segmentMacOf(suite, keys.mac.data)),
-      ackMac_(ackMacOf(suite, keys.ack)) {}
+Transform::Ciphers::Ciphers(const Suite& suite, const Keys& keys)
+    : keystream(suite.keystream, keys.enc), segmentMac(segmentMacOf(suite, keys.mac)), ackMac(ackMacOf(suite, keys.ack)) {}
+
+void Transform::Ciphers::rekey(const Keys& keys) {
+  keystream.rekey(keys.enc);
+  std::visit([&](auto& mac) { mac.rekey(keys.mac); }, segmentMac);
+  std::visit([&](auto& mac) { mac.rekey(keys.ack); }, ackMac);
+}
+
+Transform::Transform(const Suite& suite, const uint8_t* directionKey) : suite_(suite), number_(++lastNumber) {
+  const HmacSha256 hmac(directionKey);
+  cprf(hmac, 6, keys_.enc);
+  cprf(hmac, 7, keys_.mac);
+  cprf(hmac, 8, keys_.ack);
+}
+
+Transform::~Transform() {
+  OPENSSL_cleanse(&keys_, sizeof keys_);
+  Slot& slot = this->slot();
+  if (slot.owner != number_) return;
+  slot.owner = 0;
+  try {
+    // All zeros by now. The cipher may have kept the rest of a block of keystream, which a byte puts another in place of.
+    slot.ciphers->rekey(keys_);
+    uint8_t byte = 0;
+    slot.ciphers->keystream.apply(1, &byte, 1);
+  } catch (const Failure&) {
+    slot.ciphers.reset();
+  }
+}
+
+Transform::Slot& Transform::slot() const {
+  thread_local Slot slots[kSlots];
+  return slots[number_ % kSlots];
+}
+
+Transform::Ciphers& Transform::ciphers() {
+  Slot& slot = this->slot();
+  if (slot.owner == number_) return *slot.ciphers;
+  // Until all of it has the new keys it is nobody's.
+  slot.owner = 0;
+  if (slot.suite == &suite_ && slot.ciphers) {
+    slot.ciphers->rekey(keys_);
+  } else {
+    slot.ciphers = std::make_unique<Ciphers>(suite_, keys_);
+    slot.suite = &suite_;
+  }
+  slot.owner = number_;
+  return *slot.ciphers;
+}
 
 Tag Transform::tag(ConstBytes ciphertext, ConstBytes assoc, uint64_t ackOffset) {
-  Tag tag = std::visit([&](auto& mac) { return mac.compute(ciphertext, assoc); }, segmentMac_);
+  Ciphers& ciphers = this->ciphers();
+  Tag tag = std::visit([&](auto& mac) { return mac.compute(ciphertext, assoc); }, ciphers.segmentMac);
   Tag ackBlock{};
   store64(ackBlock.data() + 8, ackOffset);
-  const Tag ackTag = std::visit([&](auto& mac) { return macOf(mac, ackBlock); }, ackMac_);
+  const Tag ackTag = std::visit([&](auto& mac) { return macOf(mac, ackBlock); }, ciphers.ackMac);
   for (size_t i = 0; i < tag.size(); i++) tag[i] ^= ackTag[i];
   return tag;
 }

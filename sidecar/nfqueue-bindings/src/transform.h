@@ -1,7 +1,10 @@
-// The transforms of one direction of one key generation, wire.md section 5: what crypto/asm.ts defines, with
-// the contexts of the keys kept, so that a packet costs neither an allocation nor a key schedule. Without
-// JavaScript. Used by one thread at a time.
+// The transforms of one direction of one key generation, wire.md section 5: what crypto/asm.ts defines. OpenSSL's
+// contexts, which take longer to make than a short connection's packets to seal, are not its own: those of each thread go
+// from transform to transform, and a transform that finds them as it left them costs neither an allocation nor a key
+// schedule. Without JavaScript. Used by one thread, the one that made it.
 #pragma once
+
+#include <memory>
 
 #include "keystream.h"
 #include "mac.h"
@@ -21,12 +24,6 @@ struct SealedSegment {
 
 class Transform {
  public:
-  struct Keys {
-    ConstBytes enc;
-    ConstBytes mac;
-    ConstBytes ack;
-  };
-
   /** Which transforms a suite has; an aggregate twin (id + 1) has the same. */
   struct Suite {
     uint32_t id;
@@ -35,14 +32,18 @@ class Transform {
     enum { kAes, kAckHmac } ackMac;
     size_t ackKeyBytes;
   };
-  static constexpr size_t kMacKeyBytes = 32;
+  /** Of k_cs or k_sc. */
+  static constexpr size_t kDirectionKeyBytes = 32;
   /** Null if there is no such suite. */
   static const Suite* suite(uint32_t id);
 
-  /** Keys of the lengths that the suite has; they are not kept. Throws `Failure`. */
-  Transform(const Suite& suite, const Keys& keys);
+  /** Derives its keys (wire.md section 3). */
+  Transform(const Suite& suite, const uint8_t* directionKey);
+  Transform(const Transform&) = delete;
+  /** Erases the keys, and what contexts hold of them. */
+  ~Transform();
 
-  void crypt(uint64_t offset, uint8_t* data, size_t length) { keystream_.apply(offset, data, length); }
+  void crypt(uint64_t offset, uint8_t* data, size_t length) { ciphers().keystream.apply(offset, data, length); }
   Tag tag(ConstBytes ciphertext, ConstBytes assoc, uint64_t ackOffset);
 
   /** Encrypts the data and writes the tag. */
@@ -51,9 +52,37 @@ class Transform {
   bool open(const SealedSegment& segment);
 
  private:
-  Keystream keystream_;
-  SegmentMac segmentMac_;
-  AckMac ackMac_;
+  struct Keys {
+    uint8_t enc[32];
+    uint8_t mac[32];
+    uint8_t ack[32];
+  };
+  /** OpenSSL's contexts for one suite, under one transform's keys. */
+  struct Ciphers {
+    Ciphers(const Suite& suite, const Keys& keys);
+    void rekey(const Keys& keys);
+
+    Keystream keystream;
+    SegmentMac segmentMac;
+    AckMac ackMac;
+  };
+  /** A place for contexts, and who used them last. */
+  struct Slot {
+    uint64_t owner = 0;
+    const Suite* suite = nullptr;
+    std::unique_ptr<Ciphers> ciphers;
+  };
+  static constexpr size_t kSlots = 32;
+
+  /** The place of this transform's contexts. Others have the same. */
+  Slot& slot() const;
+  /** Contexts under its keys. Throws `Failure`. */
+  Ciphers& ciphers();
+
+  const Suite& suite_;
+  /** Never that of another, and one more for each. */
+  const uint64_t number_;
+  Keys keys_;
 };
 
 }  // namespace tcpcrypt
