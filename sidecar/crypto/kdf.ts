@@ -1,7 +1,9 @@
 /** Key derivation: HKDF (RFC 5869) with SHA-256: Extract, and Expand as the draft's CPRF needs it. */
 import { createHmac } from 'node:crypto';
+import { slabs } from '../wire/bytes.ts';
 
 const HASH_BYTES = 32;
+const secretBytes = slabs(4096);
 
 /** Writes HMAC-SHA-256 (RFC 2104) of `message`, 32 bytes, to `out`. */
 export type Hmac = (key: Uint8Array, message: Uint8Array, out: Uint8Array) => void;
@@ -15,7 +17,7 @@ export function useHmac(other: Hmac): void {
 
 /** HKDF-Extract, RFC 5869 section 2.2: a pseudo-random key of 32 bytes. */
 export function hkdfExtract(salt: Uint8Array, ikm: Uint8Array): Uint8Array {
-  const prk = new Uint8Array(HASH_BYTES);
+  const prk = secretBytes(HASH_BYTES);
   hmac(salt, ikm, prk);
   return prk;
 }
@@ -25,11 +27,8 @@ const tagAndCounter = Uint8Array.of(0, 1);
 
 /** CPRF of wire.md section 3: HKDF-Expand whose info is the one byte `tag`. `length` is at most 32: one block. */
 export function cprf(key: Uint8Array, tag: number, length: number): Uint8Array {
-  const block = new Uint8Array(HASH_BYTES);
+  const block = secretBytes(HASH_BYTES);
   tagAndCounter[0] = tag;
   hmac(key, tagAndCounter, block);
-  if (length === HASH_BYTES) return block;
-  const out = block.slice(0, length);
-  block.fill(0);
-  return out;
+  return block.fill(0, length).subarray(0, length);
 }

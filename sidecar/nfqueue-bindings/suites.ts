@@ -5,6 +5,7 @@
  */
 import { type Asm, type SegmentInPlace, type Suite, suites, UNCHECKED } from '../crypto/asm.ts';
 import type { Hmac } from '../crypto/kdf.ts';
+import { slabs } from '../wire/bytes.ts';
 import { coded, type NativeTransform, native } from './native.ts';
 
 /** As `suites` of crypto/asm.ts. */
@@ -38,6 +39,8 @@ function describe(segment: SegmentInPlace, rest: number): Uint8Array {
   return description;
 }
 
+const tagBytes = slabs(4096);
+
 class NativeAsm implements Asm {
   readonly macBytes = 16;
   readonly #native: NativeTransform;
@@ -51,7 +54,7 @@ class NativeAsm implements Asm {
   }
 
   tag(ciphertext: Uint8Array, assoc: Uint8Array, ackOffset: number): Uint8Array {
-    const tag = new Uint8Array(this.macBytes);
+    const tag = tagBytes(this.macBytes);
     this.#native.tag(ciphertext, assoc, ackOffset, tag);
     return tag;
   }

@@ -11,6 +11,7 @@
  *     newest-7 … newest      served, or skipped: still acceptable, for parallel opens come in any order
  *     newest+1 … newest+8    to come; only the SIDs of these and of the skipped ones can be looked up
  */
+import { slabs } from '../wire/bytes.ts';
 import { erase, nextSecret, sessionId } from './key-schedule.ts';
 
 /** What a resumed connection inherits from the first one of its chain. */
@@ -48,6 +49,7 @@ export interface SessionCacheLimits {
 export const COMING = 8;
 const RING = 2 * COMING;
 const SECRET_BYTES = 32;
+const SID_BYTES = 32;
 /** NEXTK1 carries this much of SID[i]. */
 const SID_PREFIX_BYTES = 9;
 
@@ -62,12 +64,15 @@ interface Chain {
   readonly addedAt: number;
   /** ss[j] in slot j mod RING; zeros where it was served or not derived. */
   readonly secrets: Uint8Array;
+  /** SID[j] beside ss[j]. */
+  readonly sids: Uint8Array;
   /** The lookup key of SID[j] in slot j mod RING; undefined where there is no secret. */
   readonly keys: (string | undefined)[];
   /** The highest index derived: COMING more than the newest one served. */
   derived: number;
 }
 
+const secretBytes = slabs(4096);
 const prefixKey = (sid: Uint8Array): string => String.fromCharCode(...sid.subarray(0, SID_PREFIX_BYTES));
 
 export class SessionCache {
@@ -100,6 +105,7 @@ export class SessionCache {
       attributes,
       addedAt: now,
       secrets: new Uint8Array(RING * SECRET_BYTES),
+      sids: new Uint8Array(RING * SID_BYTES),
       keys: new Array<string | undefined>(RING).fill(undefined),
       derived: index,
     };
@@ -181,11 +187,13 @@ export class SessionCache {
 
   private serve(chain: Chain, index: number): CachedSession {
     this.derive(chain, index + COMING);
-    const secret = slotOf(chain, index).slice();
+    const secret = secretBytes(SECRET_BYTES);
+    secret.set(slotOf(chain, index));
+    const sid = sidOf(chain, index).slice();
     this.clear(chain, index);
     this.chains.delete(chain);
     this.chains.add(chain);
-    return { chain, index, secret, sid: sessionId(secret), attributes: chain.attributes };
+    return { chain, index, secret, sid, attributes: chain.attributes };
   }
 
   /** Derives up to index `last`; what that pushes out of the ring is lost. */
@@ -199,7 +207,9 @@ export class SessionCache {
   private put(chain: Chain, index: number, secret: Uint8Array): void {
     this.clear(chain, index);
     slotOf(chain, index).set(secret);
-    const key = prefixKey(sessionId(secret));
+    const sid = sessionId(secret);
+    sidOf(chain, index).set(sid);
+    const key = prefixKey(sid);
     chain.keys[index % RING] = key;
     chain.derived = index;
     this.bySid.set(key, chain);
@@ -241,4 +251,9 @@ export class SessionCache {
 const slotOf = (chain: Chain, index: number): Uint8Array => {
   const at = (index % RING) * SECRET_BYTES;
   return chain.secrets.subarray(at, at + SECRET_BYTES);
+};
+
+const sidOf = (chain: Chain, index: number): Uint8Array => {
+  const at = (index % RING) * SID_BYTES;
+  return chain.sids.subarray(at, at + SID_BYTES);
 };

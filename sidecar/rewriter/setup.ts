@@ -1,5 +1,6 @@
 /** What both openers' setups share: numbers that count, segments of our own, and what a segment says. */
 import { buildSegment } from '../wire/build.ts';
+import { concat } from '../wire/bytes.ts';
 import {
   cryptOption,
   layoutCompact,
@@ -109,11 +110,11 @@ export const carriesInit = (list: readonly Suboption[] | undefined): boolean =>
   has(list, INIT1) || has(list, INIT2);
 
 /** The bytes of a segment's data, copied: packets lie in a ring that is used again. */
-export const copyOf = (bytes: Uint8Array): Uint8Array => Uint8Array.prototype.slice.call(bytes);
+export const copyOf = (bytes: Uint8Array): Uint8Array => new Uint8Array(bytes);
 
 /** The CRYPT bodies of a SYN or SYN-ACK, one after the other. */
 export function bodyOf(view: SetupView): Uint8Array {
-  return copyOf(Buffer.concat(view.options!.crypt));
+  return concat(view.options!.crypt);
 }
 
 /** A copy of a packet that outlives its batch. */

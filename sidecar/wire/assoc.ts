@@ -1,7 +1,7 @@
 // What a MAC covers beside the ciphertext: Assoc-Data, and the 8 bytes of acknowledgement offset under MAC2
 // (wire.md, section 5, "MAC"). Sender and receiver compute it from the segment as it is on the wire.
 
-import { read32, write16, write32, write64 } from './bytes.ts';
+import { read32, slabs, write16, write32, write64 } from './bytes.ts';
 import {
   AGGREGATE_MAC_BYTES,
   headBytes,
@@ -15,6 +15,7 @@ import {
 } from './options.ts';
 import { CWR, type Packet, TCP_HEADER_BYTES } from './packet.ts';
 
+const dataBytes = slabs(4096);
 const FIXED_BYTES = 20;
 const TAG = 0x8000;
 const KIND_SKEETER = 16;
@@ -37,7 +38,7 @@ export function associatedData(
 ): Uint8Array {
   const { bytes, tcp } = p;
   const options = tcp + TCP_HEADER_BYTES;
-  const out = new Uint8Array(FIXED_BYTES + p.payload - options);
+  const out = dataBytes(FIXED_BYTES + p.payload - options);
   write16(out, 0, TAG);
   write16(out, 2, superSegment === undefined ? bytes.length - tcp : superSegment.length);
   out[4] = bytes[tcp + 12];

@@ -2,7 +2,7 @@
 // checksum right (they must be complete in what goes back to the kernel from an NFQUEUE with GSO). The caller keeps
 // to what fits: options that are aligned and at most 40 bytes, a datagram of at most 65,535; else RangeError.
 
-import { read16, write16, write32 } from './bytes.ts';
+import { read16, slabs, write16, write32 } from './bytes.ts';
 import { ipv4HeaderChecksum, tcpChecksum } from './checksum.ts';
 import { MAX_OPTION_BYTES } from './options.ts';
 import {
@@ -23,6 +23,8 @@ import {
   windowOf,
 } from './packet.ts';
 
+/** What is built is on its way at once: whoever keeps it copies it. */
+const packetBytes = slabs(64 * 1024);
 const MAX_LENGTH_FIELD = 0xffff;
 const HOP_LIMIT = 64;
 
@@ -125,7 +127,7 @@ function allocate(version: 4 | 6, tcp: number, fields: SegmentFields): Packet {
   if (total - (version === 4 ? 0 : IPV6_HEADER_BYTES) > MAX_LENGTH_FIELD) {
     throw new RangeError(`an IP packet of ${total} bytes`);
   }
-  return { bytes: new Uint8Array(total), version, tcp, payload };
+  return { bytes: packetBytes(total), version, tcp, payload };
 }
 
 // Ports are in place already.

@@ -27,6 +27,26 @@ export function write64(bytes: Uint8Array, at: number, value: number): void {
   write32(bytes, at + 4, value);
 }
 
+/**
+ * Gives arrays of zeros that lie in common slabs of `slabBytes`. One that has memory of its own costs ten times as much,
+ * once it is longer than 64 bytes or handed to native code, and its garbage as much again. A slab lives as long as
+ * anything in it, and what lies there is not moved about, so that erasing it leaves no copy.
+ */
+export function slabs(slabBytes: number): (length: number) => Uint8Array {
+  let slab = new Uint8Array(slabBytes);
+  let used = 0;
+  return (length) => {
+    if (length > slabBytes / 4) return new Uint8Array(length);
+    if (used + length > slabBytes) {
+      slab = new Uint8Array(slabBytes);
+      used = 0;
+    }
+    const from = used;
+    used += length;
+    return slab.subarray(from, used);
+  };
+}
+
 /** The parts one after the other in a new array. */
 export function concat(parts: readonly Uint8Array[]): Uint8Array {
   let length = 0;
