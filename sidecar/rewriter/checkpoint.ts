@@ -8,14 +8,14 @@ import { Generations } from '../protocol/generations.ts';
 import { parsePacket } from '../wire/packet.ts';
 import { type Connection, newConnection, type Secured } from './connection.ts';
 
-const VERSION = 1;
+const VERSION = 2;
 
-const toHex = (bytes: Uint8Array | undefined) => (bytes ? Buffer.from(bytes).toString('hex') : '');
+const toHex = (bytes: Uint8Array | undefined) =>
+  bytes ? Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('hex') : '';
 const fromHex = (text: string) => new Uint8Array(Buffer.from(text, 'hex'));
 
-/** Numbers and flags that are kept as they are. */
+/** Numbers and flags that are kept as they are, in this order: another one is another version. */
 const PLAIN_FIELDS = [
-  'key',
   'local',
   'remote',
   'peer',
@@ -54,7 +54,7 @@ const PLAIN_FIELDS = [
 export function encode(c: Connection): Uint8Array {
   const record = {
     version: VERSION,
-    ...Object.fromEntries(PLAIN_FIELDS.map((name) => [name, c[name]])),
+    fields: PLAIN_FIELDS.map((name) => c[name]),
     key: Buffer.from(c.key, 'latin1').toString('hex'),
     tsVal: c.tsVal ?? -1,
     template: toHex(c.template?.bytes),
@@ -87,6 +87,12 @@ function decodeSecured(
   return { ...rest, aggregate, keyId: rest.keyId, sessionId: fromHex(sessionId), generations: restored };
 }
 
+/** JSON has null for what is undefined. */
+function fieldsOf(values: readonly unknown[]) {
+  const fields = Object.fromEntries(PLAIN_FIELDS.map((name, i) => [name, values[i] ?? undefined]));
+  return fields as Pick<Connection, (typeof PLAIN_FIELDS)[number]>;
+}
+
 /** The connection of a record, or undefined: another version's, or damaged. */
 export function decode(bytes: Uint8Array, suites: Suites): Connection | undefined {
   try {
@@ -94,12 +100,11 @@ export function decode(bytes: Uint8Array, suites: Suites): Connection | undefine
     const template = parsePacket(fromHex(record.template));
     if (record.version !== VERSION || typeof template === 'string') return undefined;
     const secured = record.secured && decodeSecured(record.secured, suites);
-    if (!secured && record.phase !== 'plain') return undefined;
-    const c = newConnection(record, record.phase);
-    for (const name of PLAIN_FIELDS) (c as unknown as Record<string, unknown>)[name] = record[name];
+    const fields = fieldsOf(record.fields);
+    if (!secured && fields.phase !== 'plain') return undefined;
     return {
-      ...c,
-      key: Buffer.from(record.key, 'hex').toString('latin1'),
+      ...newConnection({ ...fields, key: Buffer.from(record.key, 'hex').toString('latin1') }, fields.phase),
+      ...fields,
       tsVal: record.tsVal < 0 ? undefined : record.tsVal,
       template,
       synAckBody: fromHex(record.synAckBody),

@@ -1,6 +1,7 @@
 /** wire.md section 4, "Encrypting", and section 5, "Re-keying". */
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { suites } from '../crypto/asm.ts';
 import { buildSegment, fieldsOf } from '../wire/build.ts';
 import { parseIcmpError } from '../wire/icmp.ts';
 import { cryptOption, layoutCompact, parseOptions, sackOption } from '../wire/options.ts';
@@ -19,6 +20,7 @@ import {
 } from '../wire/packet.ts';
 import { parseSuboptions, REKEY, SYNC_OK, SYNC_REQ, UNKNOWN, uint32Bytes } from '../wire/suboptions.ts';
 import { makeIcmpError } from '../wire/testing.ts';
+import { decode, encode } from './checkpoint.ts';
 import type { Connection } from './connection.ts';
 import { sealOwn } from './seal.ts';
 import type { End } from './testing.ts';
@@ -538,6 +540,24 @@ describe('restart', () => {
     script.server.through('in', script.toInit1());
     assert.equal(script.server.sent('network').length, 1);
     assert.equal(store.records.size, 1);
+  });
+
+  it('a record taken back makes the same record', () => {
+    const store = new MemoryStore();
+    const { script } = encrypted({ server: { store } });
+    script.carry('client', { offset: 1, ack: 1, data: 'abc' });
+    const plain = new Script({ server: { store } });
+    plain.syns(40_001);
+    plain.server.through('in', plain.c({ offset: 1, ack: 1, port: 40_001 }));
+    assert.equal(store.records.size, 2);
+    for (const record of store.records.values()) {
+      const c = decode(record, suites)!;
+      assert.equal(typeof c.key, 'string');
+      assert.deepEqual(
+        JSON.parse(Buffer.from(encode(c)).toString()),
+        JSON.parse(Buffer.from(record).toString()),
+      );
+    }
   });
 
   it('a record whose socket is gone is dropped; damaged ones are ignored; a fallback erases its record', () => {

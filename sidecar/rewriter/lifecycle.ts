@@ -32,7 +32,7 @@ export function acceptResumption(rw: Rewriter, sid9: Uint8Array, c: Peered): Cac
 function acceptable(rw: Rewriter, c: Peered, cached: CachedSession | undefined): CachedSession | undefined {
   if (!cached) return undefined;
   const { attributes } = cached;
-  const { keyExchanges, suites: allowed } = rw.algorithms();
+  const { keyExchanges, suites: allowed } = rw.algorithms;
   const authenticated = attributes.authenticated || c.decision.authentication !== 'Required';
   if (authenticated && keyExchanges.includes(attributes.keyExchange) && allowed.includes(attributes.suite))
     return cached;

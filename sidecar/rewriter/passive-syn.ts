@@ -129,7 +129,7 @@ function acceptSyn(
   const support = rw.appSupport(identity);
   const nextk1 = find(view.crypt!, NEXTK1);
   const resume = nextk1 && acceptResumption(rw, nextk1.data, identity);
-  const specifiers = rw.algorithms().keyExchanges.slice(0, 4);
+  const specifiers = rw.algorithms.keyExchanges.slice(0, 4);
   // The draft's section 6: an application that requires a tcpcrypt-aware peer makes any other connection plain.
   const refused =
     (has(view.crypt, HELLO_APP_MANDATORY) && support === 'none') ||
@@ -157,7 +157,7 @@ function acceptSyn(
 function refuseResumption(rw: Rewriter, record: SynRecord): void {
   record.resume!.secret.fill(0);
   record.resume = undefined;
-  record.specifiers = rw.algorithms().keyExchanges.slice(0, 4);
+  record.specifiers = rw.algorithms.keyExchanges.slice(0, 4);
   record.answerBody = encodeSuboptions([{ opcode: PKCONF, data: encodeSpecifiers(record.specifiers) }]);
 }
 

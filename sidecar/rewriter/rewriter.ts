@@ -97,6 +97,8 @@ export class Rewriter implements RewriterMachine {
   readonly table = new Map<string, Connection>();
   readonly syns = new Map<string, SynRecord>();
   policy: Policy;
+  /** Of the policy's those that there are. */
+  algorithms: Algorithms;
   trustKeys: readonly TrustKey[];
   now = 0;
   /** The packet at hand. */
@@ -132,6 +134,7 @@ export class Rewriter implements RewriterMachine {
     this.store = options.store;
     this.suites = options.suites ?? suites;
     this.policy = options.policy;
+    this.algorithms = this.algorithmsOf(options.policy);
     this.trustKeys = options.trustKeys ?? [];
     this.cache = new SessionCache(options.policy.sessionCache);
     this.fastPath = new FastPath(this);
@@ -368,6 +371,7 @@ export class Rewriter implements RewriterMachine {
   /** Takes note of the MSS that our kernel announces from this address. */
   noteLinkMss(p: Packet, mss: number): void {
     const address = formatAddress(sourceAddress(p));
+    if (this.linkMss.get(address) === mss) return;
     this.linkMss.delete(address);
     this.linkMss.set(address, mss);
     if (this.linkMss.size > MAX_LINKS) this.linkMss.delete(this.linkMss.keys().next().value!);
@@ -391,13 +395,13 @@ export class Rewriter implements RewriterMachine {
 
   means(): Means {
     const { exchanges, trustKeys, random } = this;
-    return { exchanges, algorithms: this.algorithms(), trustKeys, random };
+    return { exchanges, algorithms: this.algorithms, trustKeys, random };
   }
 
-  algorithms(): Algorithms {
+  private algorithmsOf(policy: Policy): Algorithms {
     return {
-      keyExchanges: this.policy.keyExchanges.filter((id) => this.exchanges.has(id)),
-      suites: this.policy.suites.filter((id) => this.suites.has(id)),
+      keyExchanges: policy.keyExchanges.filter((id) => this.exchanges.has(id)),
+      suites: policy.suites.filter((id) => this.suites.has(id)),
     };
   }
 
@@ -542,6 +546,7 @@ export class Rewriter implements RewriterMachine {
 
   setPolicy(policy: Policy): void {
     this.policy = policy;
+    this.algorithms = this.algorithmsOf(policy);
     this.cache.setLimits(policy.sessionCache);
   }
 
