@@ -1,7 +1,7 @@
 /**
  * The cipher suites with the addon's transforms: the same bytes as crypto/asm.ts makes, which stays as the readable
- * reference and for whoever runs without the addon. A packet is sealed or opened in one call, with the contexts of
- * its keys kept, and allocates nothing.
+ * reference and for whoever runs without the addon. A packet is sealed or opened in one call, and
+ * allocates nothing.
  */
 import { type Asm, type SegmentInPlace, type Suite, suites, UNCHECKED } from '../crypto/asm.ts';
 import type { Hmac } from '../crypto/kdf.ts';

@@ -10,11 +10,10 @@ class Keystream {
  public:
   enum class Kind { kAes128Ctr, kAes256Ctr, kChaCha20 };
 
-  /** `key` has what `keyBytes` says and is not kept. */
+  /** `key` has 32 bytes, or 16 for AES-128, and is not kept. */
   Keystream(Kind kind, const uint8_t* key);
   /** Goes on with another key of the same kind. */
   void rekey(const uint8_t* key);
-  static size_t keyBytes(Kind kind) { return kind == Kind::kAes128Ctr ? 16 : 32; }
 
   /** XORs the keystream from stream offset `offset` on into `data`. */
   void apply(uint64_t offset, uint8_t* data, size_t length);
