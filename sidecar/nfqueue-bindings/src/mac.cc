@@ -120,7 +120,8 @@ GhashThenAes::GhashThenAes(const uint8_t* key)
       aes_(key + 16, 16) {}
 
 void GhashThenAes::rekey(const uint8_t* key) {
-  rekeyCipher(gmac_.get(), key);
+  hashKey_.rekey(key);
+  CRYPTO_gcm128_init(gcm_.get(), hashKey_.context(), &AesBlock::encryptWith);
   aes_.rekey(key + 16);
 }
 
