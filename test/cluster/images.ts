@@ -25,7 +25,7 @@ export const COREDNS_IMAGE = 'localhost/coredns:1';
 export const BASE_IMAGE = 'localhost/debian:12';
 /** curl, nginx, dig, iperf3 and the like, for tests' pods. */
 export const TOOLS_IMAGE = 'localhost/tcpcrypt-test-tools:1';
-/** The tools, and Istio's rule installer. */
+/** The tools, and the rule installers of Istio and of Linkerd. */
 export const MESH_IMAGE = 'localhost/tcpcrypt-test-mesh:1';
 export const PRODUCT_IMAGE = 'localhost/tcpcrypt:dev';
 export const NEXT_TAG = 'next';
@@ -197,11 +197,12 @@ export async function toolsImage(): Promise<string> {
 }
 
 export async function meshImage(): Promise<string> {
-  await buildPrograms(['istio-iptables']);
-  const program = programPath('istio-iptables');
-  return cached('mesh', `${TOOLS_DOCKERFILE}${program}`, async (archive) => {
+  const installers = ['istio-iptables', 'linkerd-proxy-init'] as const;
+  await buildPrograms(installers);
+  const files = Object.fromEntries(installers.map((name) => [name, programPath(name)]));
+  const dockerfile = `${TOOLS_DOCKERFILE}COPY ${installers.join(' ')} /usr/local/bin/\n`;
+  return cached('mesh', [dockerfile, ...Object.values(files)].join('\n'), async (archive) => {
     await baseImage();
-    const dockerfile = `${TOOLS_DOCKERFILE}COPY program /usr/local/bin/istio-iptables\n`;
-    buildWith({ program }, dockerfile, MESH_IMAGE, archive);
+    buildWith(files, dockerfile, MESH_IMAGE, archive);
   });
 }

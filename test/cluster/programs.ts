@@ -54,6 +54,8 @@ const programs = {
   'host-local': cniPlugin('ipam', 'host-local'),
   // Istio's init container runs it; no release of the module has a version.
   'istio-iptables': { folder: 'istio', module: 'istio.io/istio', package: '.' },
+  // Linkerd's runs this.
+  'linkerd-proxy-init': { folder: 'linkerd', module: 'github.com/linkerd/linkerd2-proxy-init', package: '.' },
   helm4: { folder: 'helm4', module: 'helm.sh/helm/v4', package: 'helm.sh/helm/v4/cmd/helm' },
 } satisfies Record<string, Program>;
 
