@@ -8,6 +8,7 @@ import { request } from 'node:http';
 import { join } from 'node:path';
 import { TcpcryptError } from '../../errors/catalogue.ts';
 import { CONTROL_SOCKET_FILE, STATE_VOLUME } from '../../kubernetes/names.ts';
+import type { Listed } from './negative-lists.ts';
 
 /** open(2). Node.js does not name it; the number is that of x86-64 and of ARM64. */
 const O_PATH = 0o10000000;
@@ -38,6 +39,12 @@ export class SidecarClient {
   async setPolicy(podUid: string, policy: string): Promise<string> {
     const { generation } = asObject(await this.#call(podUid, 'PUT', '/v1/policy', policy));
     return String(generation).slice(0, 64);
+  }
+
+  /** Gives what the other pods found; returns what it says it has on its own list, unchecked. */
+  async shareNegativeList(podUid: string, entries: readonly Listed[]): Promise<unknown> {
+    const body = JSON.stringify({ entries });
+    return asObject(await this.#call(podUid, 'PUT', '/v1/negative-list', body))['entries'];
   }
 
   async #call(podUid: string, method: 'GET' | 'PUT', path: string, body = ''): Promise<string> {

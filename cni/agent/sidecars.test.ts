@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from '../../observability/log.ts';
 import { type Answer, serve, temporaryFolder } from '../executable/testing.ts';
@@ -11,9 +11,9 @@ import { SidecarClient } from './sidecar-client.ts';
 import { Sidecars } from './sidecars.ts';
 
 const silent = () => {};
-const log = { info: silent, warn: silent } as unknown as Logger;
-const podOf = (uid: string): Pod => ({
-  ...{ namespace: 'shop', name: uid, uid, labels: {}, ending: false },
+const log = { debug: silent, info: silent, warn: silent } as unknown as Logger;
+const podOf = (uid: string, namespace = 'shop'): Pod => ({
+  ...{ namespace, name: uid, uid, labels: {}, ending: false },
   sidecar: { rules: undefined, problem: '', started: true },
 });
 
@@ -23,6 +23,9 @@ class Rewriter {
   plain = 0;
   pushes: string[] = [];
   wrong = 'wrong';
+  /** On its own negative list; undefined: it is too old to have one that is shared. */
+  listed: readonly string[] | undefined = [];
+  shared = '';
   readonly answer: Answer = (request, body, response) => {
     if (request.url === '/v1/policy') {
       this.pushes.push(body);
@@ -34,16 +37,31 @@ class Rewriter {
       }
       return;
     }
+    if (request.url === '/v1/negative-list') {
+      this.shared = body;
+      if (this.listed === undefined) response.writeHead(404).end('{}');
+      else
+        response.end(
+          JSON.stringify({ entries: this.listed.map((address) => ({ address, forSeconds: 60 })) }),
+        );
+      return;
+    }
     response.end(`tcpcrypt_policy_info{generation="g-${this.policy}"} 1
 tcpcrypt_connections_total{peer="cluster",outcome="plain"} ${this.plain}\n`);
   };
 }
 
-test('sidecars are given their policy and asked what they counted', async (t) => {
-  using folder = temporaryFolder();
+/** Stand-ins at their sockets, what they counted, and what waits for something of them. */
+function setUp(t: TestContext, policyFor: () => string | undefined) {
+  const folder = temporaryFolder();
+  const metrics = new Metrics();
+  const client = new SidecarClient(folder.path);
+  const sidecars = new Sidecars({ client, metrics, log, policyFor, collectMs: 30, againMs: 10 });
   const servers: AsyncDisposable[] = [];
   t.after(async () => {
+    sidecars.stop();
     for (const server of servers) await server[Symbol.asyncDispose]();
+    folder[Symbol.dispose]();
   });
   const serveAt = async (uid: string, rewriter: Rewriter): Promise<void> => {
     const volume = join(folder.path, 'pods', uid, 'volumes/kubernetes.io~empty-dir/tcpcrypt-state');
@@ -52,18 +70,6 @@ test('sidecars are given their policy and asked what they counted', async (t) =>
     servers.push(await serve(short, rewriter.answer));
     renameSync(short, join(volume, 'control.sock'));
   };
-  const metrics = new Metrics();
-  let policy: string | undefined = 'first';
-  const client = new SidecarClient(folder.path);
-  const sidecars = new Sidecars({
-    client,
-    metrics,
-    log,
-    policyFor: () => policy,
-    collectMs: 30,
-    againMs: 10,
-  });
-  t.after(() => sidecars.stop());
   const plain = async (): Promise<number> => {
     const line =
       /tcpcrypt_namespace_connections_total\{namespace="shop",peer="cluster",outcome="plain"\} (\d+)/;
@@ -75,7 +81,12 @@ test('sidecars are given their policy and asked what they counted', async (t) =>
       await sleep(10);
     }
   };
+  return { sidecars, serveAt, plain, until };
+}
 
+test('sidecars are given their policy and asked what they counted', async (t) => {
+  let policy: string | undefined = 'first';
+  const { sidecars, serveAt, plain, until } = setUp(t, () => policy);
   const [old, young] = [new Rewriter(), new Rewriter()];
   old.plain = 100;
   await serveAt('old', old);
@@ -119,4 +130,33 @@ test('sidecars are given their policy and asked what they counted', async (t) =>
   young.plain = 50;
   await sleep(100);
   assert.equal(await plain(), 10);
+});
+
+test('what one has on its negative list the others of its namespace are told', async (t) => {
+  const { sidecars, serveAt, until } = setUp(t, () => undefined);
+  const pods = { failed: 'shop', other: 'shop', stranger: 'else', old: 'shop' };
+  const rewriters = new Map<string, Rewriter>();
+  for (const [uid, namespace] of Object.entries(pods)) {
+    const rewriter = new Rewriter();
+    rewriters.set(uid, rewriter);
+    await serveAt(uid, rewriter);
+    sidecars.see(podOf(uid, namespace));
+  }
+  const [failed, other, stranger, old] = [...rewriters.values()] as [Rewriter, Rewriter, Rewriter, Rewriter];
+  old.listed = undefined;
+  failed.listed = ['10.0.0.1'];
+  const told = '{"entries":[{"address":"10.0.0.1","forSeconds":60}]}';
+  const nothing = '{"entries":[]}';
+  await until('the other one is told', () => other.shared === told);
+  await until('the old one was', () => old.shared === told);
+  assert.ok(sidecars.isReachable('old'), 'which knows nothing of it, and is served all the same');
+  assert.deepEqual([failed.shared, stranger.shared], [nothing, nothing]);
+  const late = new Rewriter();
+  await serveAt('late', late);
+  sidecars.forget('failed');
+  sidecars.see(podOf('late'));
+  await until('one that comes after it', () => late.shared === told);
+  sidecars.see(podOf('failed'));
+  failed.listed = [];
+  await until('it had a success', () => other.shared === nothing && late.shared === nothing);
 });

@@ -1,10 +1,12 @@
 /**
- * The node's sidecars: each is given its policy, within a second of a change, and asked what it has counted. One that
- * does not answer is asked again; it runs on the policy it had.
+ * The node's sidecars: each is given its policy, within a second of a change, and asked what it has counted and what it
+ * has on its negative list, which the others of its namespace are told. One that does not answer is asked again; it
+ * runs on the policy it had.
  */
 import type { TcpcryptError } from '../../errors/catalogue.ts';
 import { errorFields, type Logger } from '../../observability/log.ts';
 import type { Metrics } from './metrics.ts';
+import { NegativeLists } from './negative-lists.ts';
 import type { Pod } from './pod.ts';
 import type { SidecarClient } from './sidecar-client.ts';
 import { increases, policyGeneration, type Reading, readCounters } from './totals.ts';
@@ -43,6 +45,7 @@ export class Sidecars {
   readonly #options: SidecarsOptions;
   readonly #known = new Map<string, Known>();
   readonly #turns = new Turns(AT_ONCE);
+  readonly #negativeLists = new NegativeLists();
   #began = false;
 
   constructor(options: SidecarsOptions) {
@@ -130,6 +133,7 @@ export class Sidecars {
         known.policy = undefined;
         await this.#push(known);
       }
+      await this.#shareNegativeList(known);
     } catch (error) {
       if (known.reachable) log.info({ ...errorFields(error), namespace, name }, 'a sidecar does not answer');
       known.reachable = false;
@@ -139,6 +143,19 @@ export class Sidecars {
     const starting = !known.reachable && known.pod.sidecar?.started === true;
     known.delayMs = starting ? Math.min(Math.max(known.delayMs * 2, againMs), collectMs) : 0;
     this.#visitSoon(known, known.delayMs || (known.pod.ending ? againMs : collectMs));
+  }
+
+  /** An older sidecar does not know of it. */
+  async #shareNegativeList({ pod: { uid, namespace, name } }: Known): Promise<void> {
+    const { client, log } = this.#options;
+    const now = performance.now();
+    this.#negativeLists.expire(now);
+    try {
+      const own = await client.shareNegativeList(uid, this.#negativeLists.for(namespace, uid, now));
+      this.#negativeLists.tell(namespace, uid, own, now);
+    } catch (error) {
+      log.debug({ ...errorFields(error), namespace, name }, 'a sidecar takes no negative list');
+    }
   }
 
   async #push(known: Known): Promise<void> {

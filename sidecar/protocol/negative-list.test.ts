@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { ExpiringMap } from './expiring-map.ts';
-import { ExchangeHints, KnownPeers, NegativeList } from './negative-list.ts';
+import { ExchangeHints, KnownPeers, NegativeList, SharedList } from './negative-list.ts';
 
 const MINUTE = 60_000;
 const DAY = 86_400_000;
@@ -53,26 +53,37 @@ test('the same destination has a SYN timeout twice: listed', () => {
   assert.ok(!list.has('q', 2));
 });
 
-test('entries are loaded by another list; the past is left out and the far future cut', () => {
-  const a = new NegativeList();
-  a.add('p', 0);
-  const b = new NegativeList();
-  b.load(
+test('entries are what is listed now, the oldest first', () => {
+  const list = new NegativeList();
+  list.add('p', 0);
+  list.add('q', MINUTE);
+  assert.deepEqual(list.entries(2 * MINUTE), [
+    { peer: 'p', untilMs: 10 * MINUTE },
+    { peer: 'q', untilMs: 11 * MINUTE },
+  ]);
+  assert.deepEqual(list.entries(10 * MINUTE), [{ peer: 'q', untilMs: 11 * MINUTE }]);
+});
+
+test('what others found is replaced as a whole, ends after ten minutes, and is bounded', () => {
+  const shared = new SharedList();
+  shared.replace(
     [
-      ...a.entries(5),
+      { peer: 'p', untilMs: 6 },
       { peer: 'old', untilMs: 5 },
       { peer: 'far', untilMs: 1e15 },
       { peer: 'bad', untilMs: NaN },
     ],
     5,
   );
-  assert.deepEqual(b.entries(5), [
-    { peer: 'p', untilMs: 10 * MINUTE },
-    { peer: 'far', untilMs: 5 + DAY },
-  ]);
-  assert.equal(b.size, 2);
-  b.load([{ peer: 'p', untilMs: 6 }], 5);
-  assert.ok(b.has('p', 7), 'loading never shortens');
+  assert.equal(shared.size, 2);
+  assert.ok(shared.has('p', 5) && !shared.has('p', 6));
+  assert.ok(shared.has('far', 4 + 10 * MINUTE) && !shared.has('far', 5 + 10 * MINUTE));
+  shared.replace(
+    Array.from({ length: 2000 }, (_, i) => ({ peer: `p${i}`, untilMs: 10 })),
+    5,
+  );
+  assert.equal(shared.size, 1024);
+  assert.ok(shared.has('p1023', 6) && !shared.has('p1024', 6) && !shared.has('far', 6));
 });
 
 test('known peers and exchange hints end after an hour', () => {

@@ -6,10 +6,20 @@
  */
 import { ExpiringMap } from './expiring-map.ts';
 
+/** A destination with which tcpcrypt failed, and until when nothing is offered there. */
+export interface Listed {
+  /** As `formatAddress` writes it. */
+  readonly peer: string;
+  readonly untilMs: number;
+}
+
 interface Listing {
   readonly untilMs: number;
   readonly durationMs: number;
 }
+
+export const MAX_SHARED = 1024;
+const MAX_SHARED_MS = 600_000;
 
 export interface NegativeListOptions {
   /** How long the first listing lasts; each later one twice as long. */
@@ -65,24 +75,13 @@ export class NegativeList {
     return true;
   }
 
-  entries(now: number): { peer: string; untilMs: number }[] {
-    const out: { peer: string; untilMs: number }[] = [];
+  /** What is listed now, the oldest first. */
+  entries(now: number): Listed[] {
+    const out: Listed[] = [];
     for (const [peer, { untilMs }] of this.listings.entries(now)) {
       if (now < untilMs) out.push({ peer, untilMs });
     }
     return out;
-  }
-
-  /** Takes entries over from another process; what is past is left out, what is too far off is cut. */
-  load(entries: Iterable<{ readonly peer: string; readonly untilMs: number }>, now: number): void {
-    for (const { peer, untilMs } of entries) {
-      const restMs = untilMs - now;
-      if (!(restMs > 0)) continue;
-      const known = this.listings.get(peer, now);
-      if (known !== undefined && known.untilMs >= untilMs) continue;
-      const cutMs = Math.min(restMs, this.maxMs);
-      this.store(peer, { untilMs: now + cutMs, durationMs: Math.max(cutMs, this.firstMs) });
-    }
   }
 
   get size(): number {
@@ -96,6 +95,31 @@ export class NegativeList {
 
   private store(peer: string, listing: Listing): void {
     this.listings.set(peer, listing, listing.untilMs + this.maxMs);
+  }
+}
+
+/**
+ * What other sidecars of the node have on their lists, given by the node agent. Somebody else's word: it says nothing of
+ * what this end found itself, is never passed on, and ends soon unless it is said again.
+ */
+export class SharedList {
+  private peers = new Map<string, number>();
+
+  /** The whole of it, in place of what was known: 1,024 entries for ten minutes at most. */
+  replace(entries: Iterable<Listed>, now: number): void {
+    this.peers = new Map();
+    for (const { peer, untilMs } of entries) {
+      if (this.peers.size >= MAX_SHARED) return;
+      if (untilMs > now) this.peers.set(peer, Math.min(untilMs, now + MAX_SHARED_MS));
+    }
+  }
+
+  has(peer: string, now: number): boolean {
+    return now < (this.peers.get(peer) ?? 0);
+  }
+
+  get size(): number {
+    return this.peers.size;
   }
 }
 

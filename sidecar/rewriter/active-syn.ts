@@ -75,7 +75,7 @@ function whyNotOffered(
   if (c.decision.mode === 'Disabled') return 'policy';
   if (incompatible === 'malformed') return 'malformed';
   if (incompatible || payloadOf(p).length > 0 || flagsOf(p) & (FIN | RST)) return 'incompatible_option';
-  if (!rw.ignoresNegativeList(c) && rw.negative.has(c.peer, rw.now)) return 'negative_list';
+  if (rw.isListed(c)) return 'negative_list';
   if (rw.isFull()) return 'resource_limit';
   return undefined;
 }

@@ -77,6 +77,24 @@ describe('return to plain', () => {
     assert.equal(flagsOf(script.client.sent('kernel')[0]!) & RST, RST);
   });
 
+  it('what another pod has on its list is not offered either, unless this end has spoken tcpcrypt with it', () => {
+    const list = [{ peer: '10.0.0.2', untilMs: 60_000 }];
+    const script = new Script();
+    assert.deepEqual(script.client.rewriter.shareNegativeList(list, 0), [], 'nor passed on');
+    script.client.through('out', script.c({ flags: SYN }));
+    assert.equal(only(script.client).reason, 'negative_list');
+    const spoken = new Script();
+    spoken.encrypt();
+    spoken.carry('server', { offset: 1, ack: 1, data: 'x' });
+    spoken.client.rewriter.shareNegativeList(list, 0);
+    assert.ok(hasOurOption(optionBytes(spoken.client.through('out', spoken.c({ flags: SYN, port: 2 })))));
+    for (const decision of [{ mode: 'Strict' }, { authentication: 'Required' }] as const) {
+      const strict = new Script({ client: { policy: testPolicy(decision) } });
+      strict.client.rewriter.shareNegativeList(list, 0);
+      assert.ok(hasOurOption(optionBytes(strict.client.through('out', strict.c({ flags: SYN })))));
+    }
+  });
+
   it('S by a plain segment after its PKCONF', () => {
     const script = new Script();
     script.syns();

@@ -6,7 +6,13 @@
 import { type Suite, suites } from '../crypto/asm.ts';
 import type { KeyExchange } from '../crypto/key-exchange.ts';
 import type { Algorithms, Means } from '../protocol/handshake.ts';
-import { ExchangeHints, KnownPeers, NegativeList } from '../protocol/negative-list.ts';
+import {
+  ExchangeHints,
+  KnownPeers,
+  type Listed,
+  NegativeList,
+  SharedList,
+} from '../protocol/negative-list.ts';
 import { PathMtus } from '../protocol/path-mtus.ts';
 import { SessionCache } from '../protocol/session-cache.ts';
 import { buildReply, buildSegment, fieldsOf } from '../wire/build.ts';
@@ -91,6 +97,7 @@ export class Rewriter implements RewriterMachine {
   readonly suites: ReadonlyMap<number, Suite>;
   readonly cache: SessionCache;
   readonly negative = new NegativeList();
+  readonly shared = new SharedList();
   readonly known = new KnownPeers();
   readonly hints = new ExchangeHints();
   readonly paths = new PathMtus();
@@ -415,6 +422,13 @@ export class Rewriter implements RewriterMachine {
     return c.decision.mode === 'Strict' || c.decision.authentication === 'Required';
   }
 
+  /** What this end found counts; what others did only for an address that has not spoken tcpcrypt with this end lately. */
+  isListed(c: Pick<Connection, 'decision' | 'peer'>): boolean {
+    if (this.ignoresNegativeList(c)) return false;
+    if (this.negative.has(c.peer, this.now)) return true;
+    return this.shared.has(c.peer, this.now) && !this.known.has(c.peer, this.now);
+  }
+
   isFull(): boolean {
     const { maxConnections, maxSetups } = this.limits;
     return (
@@ -563,12 +577,21 @@ export class Rewriter implements RewriterMachine {
     this.cache.flush();
   }
 
+  shareNegativeList(entries: Iterable<Listed>, now: number): Listed[] {
+    this.shared.replace(entries, now);
+    return this.negative.entries(now);
+  }
+
   *connections(): IterableIterator<ConnectionInfo> {
     for (const c of this.table.values()) yield infoOf(c);
   }
 
-  counts(): { setup: number; encrypted: number; plain: number; cachedSessions: number } {
-    const counts = { setup: 0, encrypted: 0, plain: 0, cachedSessions: this.cache.size };
+  counts(): ReturnType<RewriterMachine['counts']> {
+    const counts = {
+      ...{ setup: 0, encrypted: 0, plain: 0 },
+      cachedSessions: this.cache.size,
+      sharedListings: this.shared.size,
+    };
     for (const c of this.table.values()) counts[stateOf(c)]++;
     return counts;
   }

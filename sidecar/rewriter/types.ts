@@ -5,6 +5,7 @@
  */
 import type { Suite } from '../crypto/asm.ts';
 import type { KeyExchange } from '../crypto/key-exchange.ts';
+import type { Listed } from '../protocol/negative-list.ts';
 import type { Role, TrustKey } from '../protocol/types.ts';
 
 /** As seen from the host that the rewriter serves. */
@@ -234,8 +235,16 @@ export interface RewriterMachine {
   setAppSupport(port: number, support: AppSupport): void;
   flushSessionCache(): void;
   connections(): IterableIterator<ConnectionInfo>;
-  /** Counts by state, and cached sessions. */
-  counts(): { setup: number; encrypted: number; plain: number; cachedSessions: number };
+  /** Takes what other sidecars of the node have on their negative lists, as a whole; returns what is on this one's. */
+  shareNegativeList(entries: Iterable<Listed>, now: number): Listed[];
+  /** Counts by state, cached sessions, and entries of other sidecars' negative lists. */
+  counts(): {
+    setup: number;
+    encrypted: number;
+    plain: number;
+    cachedSessions: number;
+    sharedListings: number;
+  };
   /** Drops the state of connections whose socket is gone (absent from two successive calls). */
   reconcile(sockets: Iterable<SocketInfo>, now: number): void;
   /** Takes checkpoint records back; returns how many connections live on. */

@@ -63,6 +63,10 @@ export class Administration {
         return machine.setAppSupport(message.port, message.support);
       case 'flush-cache':
         return machine.flushSessionCache();
+      case 'negative-list': {
+        const entries = machine.shareNegativeList(message.entries, monotonicMs());
+        return this.#post({ kind: 'negative-list', id: message.id, entries });
+      }
       case 'list':
         return this.#listings.add(message);
       case 'drain':

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { catalogue, TcpcryptError } from '../../errors/catalogue.ts';
 import { listenOnPath } from '../../observability/unix-socket.ts';
+import type { Listed } from '../protocol/negative-list.ts';
 import type { ConnectionInfo } from '../rewriter/types.ts';
 import { type Backend, createApi } from './api.ts';
 import { apiGet } from './api-client.ts';
@@ -30,6 +31,11 @@ class FakeBackend implements Backend {
   }
   async flushSessionCache(): Promise<void> {
     this.calls.push('flush');
+  }
+  async shareNegativeList(entries: readonly Listed[]): Promise<readonly Listed[]> {
+    this.calls.push(entries);
+    const untilMs = monotonicMs() + 90_000;
+    return Array.from({ length: 300 }, (_, i) => ({ peer: `10.0.1.${i}`, untilMs }));
   }
   healthy = (): boolean => this.alive;
   metrics = async (): Promise<string> => '# metrics\n';
@@ -183,6 +189,37 @@ test('DELETE /v1/session-cache, GET /v1/healthz, /v1/metrics, /v1/version', asyn
     ruleLayout: 1,
     policySchema: 'x',
   });
+});
+
+test('PUT /v1/negative-list takes what others found and answers with its own; over the control socket only', async (t) => {
+  const { call, backend } = await serve(t, 'control', 0o600);
+  const put = (entries: unknown) => call('PUT', '/v1/negative-list', JSON.stringify({ entries }));
+  const before = monotonicMs();
+  const { status, json } = await put([
+    { address: '::FFFF:10.0.0.1', forSeconds: 60 },
+    { address: 'FD00:0::1', forSeconds: 0.5 },
+  ]);
+  assert.equal(status, 200);
+  const own = json['entries'] as unknown[];
+  assert.equal(own.length, 256, 'the newest');
+  assert.deepEqual(own.at(-1), { address: '10.0.1.299', forSeconds: 90 });
+  const [taken] = backend.calls as Listed[][];
+  assert.deepEqual(
+    taken!.map(({ peer }) => peer),
+    ['10.0.0.1', 'fd00::1'],
+  );
+  assert.ok(taken![0]!.untilMs >= before + 60_000 && taken![0]!.untilMs <= monotonicMs() + 60_000);
+  const entry = { address: '10.0.0.1', forSeconds: 60 };
+  for (const wrong of [
+    ...[undefined, 'x', [null], [{ ...entry, address: 'x' }], [{ ...entry, address: 1 }]],
+    ...[0, -1, '60', 1e9, undefined].map((forSeconds) => [{ ...entry, forSeconds }]),
+    Array(1025).fill(entry),
+  ]) {
+    assertProblem(await put(wrong), 400, 'ERR_TCPCRYPT_BAD_REQUEST');
+  }
+  assert.equal(backend.calls.length, 1);
+  const application = await serve(t, 'application');
+  assertProblem(await application.call('PUT', '/v1/negative-list', '{}'), 404, 'ERR_TCPCRYPT_BAD_REQUEST');
 });
 
 test('policy and keys: over the control socket only', async (t) => {

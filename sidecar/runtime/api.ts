@@ -15,14 +15,18 @@ import {
   sendJson,
   targetOf,
 } from '../../observability/http.ts';
+import type { Listed } from '../protocol/negative-list.ts';
 import type { AppSupport, ConnectionInfo } from '../rewriter/types.ts';
-import { dateOf } from './clock.ts';
+import { dateOf, monotonicMs } from './clock.ts';
 import { parseEndpoint } from './endpoint.ts';
+import { parseListed, toApiListed } from './shared-list.ts';
 
 export interface Backend {
   connections(ends?: { local?: string; remote?: string }): AsyncIterable<readonly ConnectionInfo[]>;
   setAppSupport(port: number, support: AppSupport): Promise<void>;
   flushSessionCache(): Promise<void>;
+  /** Takes other sidecars' entries, returns this one's. */
+  shareNegativeList(entries: readonly Listed[]): Promise<readonly Listed[]>;
   /** Whether packets are handled. */
   healthy(): boolean;
   metrics(): Promise<string>;
@@ -39,6 +43,7 @@ export type ApiConnection = Omit<ConnectionInfo, 'openedAtMs'> & { readonly open
 const MAX_CLIENTS = 64;
 const MAX_SMALL_BODY_BYTES = 1024;
 const MAX_DOCUMENT_BYTES = 1 << 20;
+const MAX_LIST_BYTES = 1 << 17;
 const supports: readonly AppSupport[] = ['none', 'support', 'mandatory'];
 
 interface Call {
@@ -67,6 +72,7 @@ export const routes: readonly Route[] = [
   { method: 'GET', path: /^\/v1\/version$/, handle: getVersion },
   { method: 'PUT', path: /^\/v1\/policy$/, handle: putPolicy, controlOnly: true },
   { method: 'PUT', path: /^\/v1\/keys$/, handle: putKeys, controlOnly: true },
+  { method: 'PUT', path: /^\/v1\/negative-list$/, handle: putNegativeList, controlOnly: true },
 ];
 
 export function createApi(
@@ -161,6 +167,13 @@ async function putPolicy({ request, response, backend }: Call): Promise<void> {
 
 async function putKeys({ request, response, backend }: Call): Promise<void> {
   sendJson(response, await backend.setKeys(await readBody(request, MAX_DOCUMENT_BYTES)));
+}
+
+async function putNegativeList({ request, response, backend }: Call): Promise<void> {
+  const { entries } = parseObject(await readBody(request, MAX_LIST_BYTES));
+  const now = monotonicMs();
+  const own = await backend.shareNegativeList(parseListed(entries, now));
+  sendJson(response, { entries: toApiListed(own, now) });
 }
 
 function parseObject(text: string): Record<string, unknown> {

@@ -1,6 +1,7 @@
 /** What the main thread and the packet thread say to each other. Plain data: it crosses by structured clone. */
 import type { ErrorCode } from '../../errors/catalogue.ts';
 import type { PolicyDocument } from '../../policy/document.ts';
+import type { Listed } from '../protocol/negative-list.ts';
 import type { TrustKey } from '../protocol/types.ts';
 import type { AppSupport, ConnectionInfo } from '../rewriter/types.ts';
 import type { Series } from './shared-counters.ts';
@@ -25,13 +26,14 @@ export interface PacketThreadOptions {
   readonly verbose: boolean;
 }
 
-/** A request has an id and is answered with `done`, a list with `connections` before. */
+/** A request has an id and is answered with `done`, a list with `connections` or its like before. */
 export type ToPacketThread =
   | { readonly kind: 'policy'; readonly document: PolicyDocument }
   | { readonly kind: 'keys'; readonly keys: readonly TrustKey[] }
   | { readonly kind: 'sockets'; readonly v4: Uint8Array; readonly v6: Uint8Array }
   | { readonly kind: 'app-support'; readonly id: number; readonly port: number; readonly support: AppSupport }
   | { readonly kind: 'flush-cache'; readonly id: number }
+  | { readonly kind: 'negative-list'; readonly id: number; readonly entries: readonly Listed[] }
   | { readonly kind: 'list'; readonly id: number; readonly local?: string; readonly remote?: string }
   | { readonly kind: 'drain' }
   | { readonly kind: 'stop' };
@@ -49,6 +51,7 @@ export type FromPacketThread =
       readonly fields: Readonly<Record<string, unknown>>;
     }
   | { readonly kind: 'connections'; readonly id: number; readonly connections: readonly ConnectionInfo[] }
+  | { readonly kind: 'negative-list'; readonly id: number; readonly entries: readonly Listed[] }
   | { readonly kind: 'done'; readonly id: number; readonly error?: string }
   | { readonly kind: 'stopped' };
 

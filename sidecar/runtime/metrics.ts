@@ -55,6 +55,12 @@ export const metrics = declare({
     labels: [],
     help: 'Sessions in the cache now.',
   },
+  tcpcrypt_shared_negative_list_entries: {
+    type: 'gauge',
+    shared: true,
+    labels: [],
+    help: 'Destinations that other pods of the namespace on this node have on their negative lists.',
+  },
   tcpcrypt_handshake_duration_seconds: {
     type: 'histogram',
     shared: true,

@@ -4,6 +4,7 @@ import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { TcpcryptError } from '../../errors/catalogue.ts';
 import type { PolicyDocument } from '../../policy/document.ts';
 import { wake } from '../nfqueue-bindings/index.ts';
+import type { Listed } from '../protocol/negative-list.ts';
 import type { TrustKey } from '../protocol/types.ts';
 import type { AppSupport, ConnectionInfo } from '../rewriter/types.ts';
 import { monotonicMs } from './clock.ts';
@@ -26,7 +27,7 @@ export interface PacketPortEvents {
 }
 
 interface Pending {
-  readonly found: (connections: readonly ConnectionInfo[]) => void;
+  readonly found: (items: readonly unknown[]) => void;
   readonly done: () => void;
   readonly failed: (error: TcpcryptError) => void;
 }
@@ -103,6 +104,13 @@ export class PacketPort {
     return this.#request({ kind: 'list', ...ends });
   }
 
+  /** Gives what other sidecars of the node have on their negative lists; returns what is on this one's. */
+  async shareNegativeList(entries: readonly Listed[]): Promise<readonly Listed[]> {
+    const own: Listed[] = [];
+    for await (const chunk of this.#request<Listed>({ kind: 'negative-list', entries })) own.push(...chunk);
+    return own;
+  }
+
   /** No new connection is offered tcpcrypt any more. */
   drain(): void {
     this.#send({ kind: 'drain' });
@@ -128,15 +136,15 @@ export class PacketPort {
     wake(this.#wakeFd);
   }
 
-  async *#request(request: Request<ToPacketThread>): AsyncGenerator<readonly ConnectionInfo[]> {
+  async *#request<T = ConnectionInfo>(request: Request<ToPacketThread>): AsyncGenerator<readonly T[]> {
     const id = ++this.#lastId;
-    const chunks: (readonly ConnectionInfo[])[] = [];
+    const chunks: (readonly T[])[] = [];
     let next = Promise.withResolvers<void>();
     let done = false;
     let failure: TcpcryptError | undefined;
     this.#pending.set(id, {
-      found: (connections) => {
-        chunks.push(connections);
+      found: (items) => {
+        chunks.push(items as readonly T[]);
         next.resolve();
       },
       done: () => {
@@ -176,6 +184,8 @@ export class PacketPort {
         return this.#events.log(message);
       case 'connections':
         return this.#pending.get(message.id)?.found(message.connections);
+      case 'negative-list':
+        return this.#pending.get(message.id)?.found(message.entries);
       case 'done': {
         const pending = this.#pending.get(message.id);
         return message.error === undefined ? pending?.done() : pending?.failed(internal(message.error));

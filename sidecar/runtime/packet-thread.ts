@@ -177,11 +177,12 @@ async function turn(loop: PacketLoop): Promise<void> {
 /** Shows that the thread is alive, and how much there is of what. */
 function beat(machine: RewriterMachine): void {
   shared[cells.heartbeatMs] = monotonicMs();
-  const { setup, encrypted, plain, cachedSessions } = machine.counts();
+  const { setup, encrypted, plain, cachedSessions, sharedListings } = machine.counts();
   for (const [state, count] of Object.entries({ setup, encrypted, plain })) {
     counters.set(counters.slot('tcpcrypt_connections', { state }), count);
   }
   counters.set(counters.slot('tcpcrypt_session_cache_entries'), cachedSessions);
+  counters.set(counters.slot('tcpcrypt_shared_negative_list_entries'), sharedListings);
 }
 
 function openKeyLog(): KeyLog | undefined {

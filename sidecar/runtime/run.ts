@@ -71,6 +71,7 @@ export async function run(options: RunOptions, log: Logger): Promise<void> {
     connections: (ends) => packets.connections(ends),
     setAppSupport: (port, support) => packets.setAppSupport(port, support),
     flushSessionCache: () => packets.flushSessionCache(),
+    shareNegativeList: (entries) => packets.shareNegativeList(entries),
     healthy: () => packets.alive,
     metrics: async () => {
       metrics.replace('tcpcrypt_queue_dropped_packets_total', dropsByQueue(options));

@@ -228,7 +228,7 @@ describe('each property notices its violation', () => {
   it('a rewriter that forgets nothing, and one whose timer never rests', () => {
     const hoards: MachineFactory = (options) => ({
       ...passThrough(options),
-      counts: () => ({ setup: 0, encrypted: 0, plain: 1, cachedSessions: 0 }),
+      counts: () => ({ setup: 0, encrypted: 0, plain: 1, cachedSessions: 0, sharedListings: 0 }),
     });
     const restless: MachineFactory = (options) => ({ ...passThrough(options), nextTimeout: () => 0 });
     assert.ok(properties(runSeed(11, hoards, undefined, plain)).includes('memory returns to nothing'));

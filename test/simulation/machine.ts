@@ -27,7 +27,8 @@ export const passThrough: MachineFactory = (options) => ({
   setAppSupport() {},
   flushSessionCache() {},
   *connections() {},
-  counts: () => ({ setup: 0, encrypted: 0, plain: 0, cachedSessions: 0 }),
+  counts: () => ({ setup: 0, encrypted: 0, plain: 0, cachedSessions: 0, sharedListings: 0 }),
+  shareNegativeList: () => [],
   reconcile() {},
   restore: () => 0,
 });
