@@ -7,8 +7,9 @@ import { podCidrs } from '../addresses.ts';
 import { injects, operatorPods, scaleOperator, useChart, waitForParts } from '../support/chart.ts';
 import { assertSame, assertSecret, fetchLetter, SECRET_SERVER } from '../support/fetch.ts';
 import { pod, TestNamespace } from '../support/pods.ts';
+import { podProcesses, signal } from '../support/processes.ts';
 import { sharedCluster as cluster, skip } from '../support/shared.ts';
-import { encryptedAtBothEnds, podProcesses, Sidecar, signal } from '../support/sidecar.ts';
+import { encryptedAtBothEnds, Sidecar } from '../support/sidecar.ts';
 
 const ENDS = { client: 'client', server: 'server', node: 'node1' } as const;
 const STEP_BYTES = 5_000_000;

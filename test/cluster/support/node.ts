@@ -2,8 +2,9 @@
 import { parseMetrics, total } from '../../kernel/support/metrics.ts';
 import type { NodeName } from '../addresses.ts';
 import type { Cluster } from '../cluster.ts';
-import type { RunResult } from '../machine.ts';
+import type { Machine } from '../machine.ts';
 import { RELEASE_NAMESPACE } from './chart.ts';
+import { type Process, podProcesses, signal } from './processes.ts';
 
 export const CONFLIST = '/etc/cni/net.d/10-bridge.conflist';
 
@@ -55,12 +56,6 @@ interface AgentPod {
   readonly spec: { readonly containers: readonly { readonly image: string }[] };
 }
 
-/** Process ids in the agent's control groups, the eldest first, without what holds the namespaces and what it runs. */
-const FIND_PROCESS = `for file in $(grep -ls "pod$1" /proc/[0-9]*/cgroup); do
-  pid=\${file#/proc/}; pid=\${pid%/cgroup}
-  grep -qs tcpcrypt-node-agent "/proc/$pid/cmdline" && echo "$(cut -d ' ' -f 22 "/proc/$pid/stat") $pid"
-done | sort -n | cut -d ' ' -f 2`;
-
 /** The agent that runs on a node, as it is when this is made. */
 export class Agent {
   readonly name: string;
@@ -85,19 +80,16 @@ export class Agent {
 
   /** Its id, as the node knows it. */
   process(): number {
-    const { stdout } = this.#run('sh', ['-c', FIND_PROCESS, 'sh', this.#uid]);
-    const [pid] = stdout.split('\n');
-    if (!pid) throw new Error(`the agent of ${this.#node} does not run`);
-    return Number(pid);
+    return this.#process().pid;
   }
 
   signal(name: 'KILL' | 'STOP' | 'CONT'): void {
-    this.#run('kill', [`-${name}`, String(this.process())]);
+    signal(this.#machine, this.#process(), name);
   }
 
   /** proc(5): S sleeps, T is stopped. */
   state(): string {
-    const { stdout } = this.#run('cat', [`/proc/${this.process()}/stat`]);
+    const { stdout } = this.#machine.run('cat', [`/proc/${this.process()}/stat`]);
     return stdout.replace(/^.*\) /s, '')[0] ?? '';
   }
 
@@ -116,10 +108,18 @@ export class Agent {
 
   #ask(what: string): string {
     const command = ['-sf', '--max-time', '5', `http://127.0.0.1:19091/${what}`];
-    return this.#cluster.nodes[this.#node].runInNetwork('curl', command, { allowFailure: true }).stdout;
+    return this.#machine.runInNetwork('curl', command, { allowFailure: true }).stdout;
   }
 
-  #run(command: string, args: readonly string[]): RunResult {
-    return this.#cluster.nodes[this.#node].run(command, args);
+  get #machine(): Machine {
+    return this.#cluster.nodes[this.#node];
+  }
+
+  /** The eldest: not what holds the namespaces, nor what it runs. */
+  #process(): Process {
+    const all = podProcesses(this.#machine, this.#uid);
+    const found = all.find(({ commandLine }) => commandLine.includes('tcpcrypt-node-agent'));
+    if (!found) throw new Error(`the agent of ${this.#node} does not run`);
+    return found;
   }
 }

@@ -6,6 +6,7 @@ import { eventually } from '../../kernel/support/processes.ts';
 import { PRODUCT_IMAGE } from '../images.ts';
 import type { Machine } from '../machine.ts';
 import type { TestNamespace } from './pods.ts';
+import { type Process, podProcesses } from './processes.ts';
 
 const STATE = '/run/tcpcrypt-state';
 const CONTROL_SOCKET = `${STATE}/control.sock`;
@@ -45,33 +46,10 @@ export const sidecarSpec = {
 
 /** The socket's path as a whole is longer than an address may be. */
 const ASK = 'cd "$1" && exec curl -sSf --max-time 10 --unix-socket control.sock "http://localhost/v1/$2"';
-/** Process id and command line of each process in a pod's control groups. */
-const PROCESSES = `grep -ls "pod$1" /proc/[0-9]*/cgroup | while IFS=/ read -r _ _ pid _; do
-  echo "$pid $(tr '\\0' ' ' <"/proc/$pid/cmdline")"; done`;
-
 const REWRITER = /^\S*\/node .* run /;
 const PAGE_BYTES = 4096;
 const TICKS_PER_SECOND = 100;
 const SUPERVISOR = /^\S*tcpcrypt-node supervise /;
-
-export interface Process {
-  /** As its node knows it. */
-  readonly pid: number;
-  readonly commandLine: string;
-}
-
-/** All of a pod's processes. */
-export function podProcesses(node: Machine, podUid: string): Process[] {
-  const { stdout } = node.run('sh', ['-c', PROCESSES, 'sh', podUid]);
-  return [...stdout.matchAll(/^(\d+) (.*)$/gm)].map(([, pid, commandLine]) => ({
-    pid: Number(pid),
-    commandLine: commandLine!.trim(),
-  }));
-}
-
-export function signal(node: Machine, { pid }: Process, name: 'KILL' | 'STOP' | 'CONT'): void {
-  node.run('kill', [`-${name}`, String(pid)]);
-}
 
 /** The sidecar of a pod, asked as the node agent asks it: over its control socket, from the pod's node. */
 export class Sidecar {
@@ -89,8 +67,7 @@ export class Sidecar {
   }
 
   connections(): ApiConnection[] {
-    const answer = JSON.parse(this.#ask('connections'));
-    return Array.isArray(answer) ? answer : answer.connections;
+    return JSON.parse(this.#ask('connections')).connections;
   }
 
   /** The process that handles packets. */
