@@ -19,8 +19,11 @@ export interface KeyExchange {
   readonly publicKeyBytes: number;
   /** Bytes of the key material in INIT2. */
   readonly keyMaterialBytes: number;
-  /** False while there is no key at hand and making one would keep everything waiting; else true, or not there. */
-  readonly ready?: boolean;
+  /**
+   * Where making a key would keep everything waiting: whether there is one at hand; if not, one is begun in the
+   * background.
+   */
+  prepare?(): boolean;
   /** C's part. */
   generate(random: Random): Offer;
   /** S's part: the key material for INIT2 and the PMS, or `invalid` where PK_C must not be used. */

@@ -82,12 +82,12 @@ test('destroy ends the offer', () => {
   assert.throws(() => offer.complete(keyMaterial), /destroyed/);
 });
 
-test('a stock is ready when a key has been made, which it begins when asked, and not again before the next', async () => {
+test('a stock has a key when one has been made, which `prepare` begins, and not again before the next', async () => {
   const stocked = rsaOaep(new RsaStock());
-  assert.equal(stocked.ready, false);
-  while (!stocked.ready) await sleep(10);
+  assert.equal(stocked.prepare?.(), false);
+  while (!stocked.prepare?.()) await sleep(10);
   const taken = stocked.generate(randomBytes);
-  assert.equal(stocked.ready, false);
+  assert.equal(stocked.prepare?.(), false);
   const answer = exchange.respond(taken.publicKey, randomBytes);
   assert.ok(answer !== 'invalid');
   const pms = taken.complete(answer.keyMaterial);

@@ -26,23 +26,22 @@ interface KeyPair {
 
 /** Where C's keys come from. Making one takes a second or so. */
 export interface RsaKeys {
-  /** Whether `take` has one at hand. */
-  readonly ready: boolean;
+  /** Whether `take` has one at hand; has one begun if not. */
+  prepare(): boolean;
   take(): KeyPair;
 }
 
 const PARAMETERS = { modulusLength: MODULUS_BITS, publicExponent: 3 };
 
 /** Makes each key when it is needed, while everything waits. */
-export const rsaKeys: RsaKeys = { ready: true, take: () => generateKeyPairSync('rsa', PARAMETERS) };
+export const rsaKeys: RsaKeys = { prepare: () => true, take: () => generateKeyPairSync('rsa', PARAMETERS) };
 
 /** Keys made ahead by a thread of the pool, each as the one before it is taken; nothing ever waits for one. */
 export class RsaStock implements RsaKeys {
   #key: KeyPair | undefined;
   #making = false;
 
-  /** The first question has the first key made. */
-  get ready(): boolean {
+  prepare(): boolean {
     if (this.#key === undefined) this.#make();
     return this.#key !== undefined;
   }
@@ -75,9 +74,7 @@ export const rsaOaep = (keys: RsaKeys): KeyExchange => ({
   publicKeyBytes: MODULUS_BITS / 8,
   keyMaterialBytes: MODULUS_BITS / 8,
 
-  get ready() {
-    return keys.ready;
-  },
+  prepare: () => keys.prepare(),
 
   generate() {
     const pair = keys.take();

@@ -85,7 +85,7 @@ export function chooseKeyExchange(
   const keys = offeredTrustKeys(trustKeys);
   for (const id of offered) {
     const exchange = algorithms.keyExchanges.includes(id) ? exchanges.get(id) : undefined;
-    if (!exchange || exchange.ready === false) continue;
+    if (!exchange || exchange.prepare?.() === false) continue;
     const init1 =
       INIT1_FIXED_BYTES + 4 * algorithms.suites.length + exchange.publicKeyBytes + trustTlvBytes(keys);
     const init2 =

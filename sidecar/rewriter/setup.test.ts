@@ -252,7 +252,7 @@ describe('agreeing', () => {
 
   it('takes the next exchange where there is no key at hand, and none else: plain, without a wait', () => {
     const keyExchanges = new Map(exchanges);
-    keyExchanges.set(0x210, { ...exchanges.get(0x210)!, ready: false });
+    keyExchanges.set(0x210, { ...exchanges.get(0x210)!, prepare: () => false });
     for (const [offered, state] of [
       [[0x210, 0x202], 'encrypted'],
       [[0x210], 'plain'],

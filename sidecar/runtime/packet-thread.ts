@@ -108,7 +108,7 @@ async function run(): Promise<void> {
   const stock = new KeyStock(systemRandom, { x25519: nativeX25519, mlKem768: nativeMlKem768 });
   const policy = compilePolicy(options.policy);
   // A key that takes long to make is begun with.
-  for (const id of policy.keyExchanges) void stock.exchanges.get(id)?.ready;
+  for (const id of policy.keyExchanges) stock.exchanges.get(id)?.prepare?.();
   const queues = { setup, data, super_segment: superSegment };
   const loop = new PacketLoop({
     queues,
