@@ -68,6 +68,8 @@ async function add(request: CniRequest, parts: VerbParts): Promise<CniAnswer> {
     const before = parts.attachments.get(request.containerId, request.interfaceName);
     const inTime = (): boolean => performance.now() - began < IN_TIME_MS;
     const installed = await parts.podRules.install(namespace, rules, inTime);
+    // Whatever is said of this pod's settings has been said: it has several networks, or a new sandbox.
+    const known = parts.attachments.all().some(({ podUid }) => podUid === pod.uid);
     // Called again, it finds its own settings: the first record is the one to go back to.
     const again = before?.inode === namespace.inode;
     parts.attachments.set({
@@ -76,7 +78,7 @@ async function add(request: CniRequest, parts: VerbParts): Promise<CniAnswer> {
       rules: installed.rules,
       settings: again ? before.settings : installed.settings,
     });
-    if (installed.refused.length > 0)
+    if (installed.refused.length > 0 && !known)
       parts.log.warn({ ...nameOf(pod), refused: installed.refused }, 'settings');
     return OK;
   } catch (error) {

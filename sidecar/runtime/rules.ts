@@ -22,11 +22,14 @@ export async function installRules(options: RuleOptions, log: Logger): Promise<v
     const message = `${otherMesh} encrypts the connections of this namespace already; it is left alone`;
     throw new TcpcryptError('ERR_TCPCRYPT_RULES_INSTALL', message);
   }
+  const again = await areThere();
   // A record without rules is another namespace's: their numbers are given out anew.
-  if (!(await areThere())) rmSync(recordFile(), { force: true });
+  if (!again) rmSync(recordFile(), { force: true });
   await install({ ...options, untrackOthers: mayUntrack });
   const { previous, refused } = await applySettings();
-  if (refused.length > 0) log.warn({ refused }, 'some settings of the namespace could not be changed');
+  // Said when the rules first came.
+  if (refused.length > 0 && !again)
+    log.warn({ refused }, 'some settings of the namespace could not be changed');
   record(previous, log);
 }
 
