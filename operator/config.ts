@@ -193,7 +193,7 @@ function readInjection(
       metricsPort: v.integer('injection.metricsPort', f.metricsPort, 1, 65_535, 19_090),
       resources: {
         cpu: v.resource('injection.resources.cpu', resources.cpu, '10m'),
-        memory: v.resource('injection.resources.memory', resources.memory, '64Mi'),
+        memory: v.resource('injection.resources.memory', resources.memory, '96Mi'),
         memoryLimit: v.resource('injection.resources.memoryLimit', resources.memoryLimit, '256Mi'),
         guaranteed: {
           cpu: v.resource('injection.guaranteedResources.cpu', guaranteed.cpu, '500m'),

@@ -32,7 +32,7 @@ test('the container, field by field', () => {
       { name: 'XTABLES_LOCKFILE', value: '/run/tcpcrypt-state/xtables.lock' },
     ],
     ports: [{ name: 'tcpcrypt-prom', containerPort: 19090, protocol: 'TCP' }],
-    resources: { requests: { cpu: '10m', memory: '64Mi' }, limits: { memory: '256Mi' } },
+    resources: { requests: { cpu: '10m', memory: '96Mi' }, limits: { memory: '256Mi' } },
     startupProbe: {
       exec: { command: ['tcpcrypt-node', 'probe', '--control-socket', '/run/tcpcrypt-state/control.sock'] },
       timeoutSeconds: 15,

@@ -21,7 +21,7 @@ export const injectionSettings: InjectionSettings = {
   metricsPort: 19090,
   resources: {
     cpu: '10m',
-    memory: '64Mi',
+    memory: '96Mi',
     memoryLimit: '256Mi',
     guaranteed: { cpu: '500m', memory: '256Mi' },
   },

@@ -176,7 +176,7 @@ test('a LimitRange with defaults, a minimum and a maximum: the pod is accepted',
   const pod = await lab.create(podManifest('web', 'limited'));
   // A maximum demands a limit of everybody: ours has the LimitRange's, and it stays when we are called again.
   assert.deepEqual(pod.spec.initContainers[0].resources, {
-    requests: { cpu: '10m', memory: '64Mi' },
+    requests: { cpu: '10m', memory: '96Mi' },
     limits: { cpu: '300m', memory: '256Mi' },
   });
 });
