@@ -178,6 +178,7 @@ async function leadControllers(context: LeaderContext, term: AbortSignal): Promi
       name: config.suspensionsConfigMap,
       log,
       reader: suspensions,
+      namespaces,
       suspendForMs: config.suspendForMs,
       // Strict means that a pod does not start without; there a refusal stays one.
       concerns: (name) =>

@@ -7,6 +7,7 @@ import { type Informer, startInformer } from '../../kubernetes/informer.ts';
 import { errorFields, type Logger } from '../../observability/log.ts';
 import { type Cluster, kubernetesError, within } from '../cluster/client.ts';
 import type { EventWriter } from '../cluster/events.ts';
+import type { Namespaces } from '../cluster/namespaces.ts';
 import type { Pod } from '../injection/pod.ts';
 import {
   afterCreation,
@@ -15,7 +16,7 @@ import {
   isSuspended,
   readSuspensions,
   type Suspensions,
-  withoutExpired,
+  withoutEnded,
   writeSuspensions,
 } from '../injection/suspension.ts';
 import type { Metrics } from '../metrics.ts';
@@ -74,6 +75,7 @@ export class SuspensionReader {
 
 interface WriterContext extends Source {
   readonly reader: SuspensionReader;
+  readonly namespaces: Namespaces;
   readonly suspendForMs: number;
   /** Whether the webhook puts a sidecar into pods of the namespace at all, and may leave it out. */
   readonly concerns: (namespace: string) => boolean;
@@ -105,7 +107,7 @@ export class SuspensionWriter {
     this.#context = context;
     this.#stop = stop;
     this.#entries = context.reader.entries;
-    const { cluster, log } = context;
+    const { cluster, namespaces, log } = context;
     const startedMs = Date.now();
     const informer = startInformer<FailedCreate>(
       cluster.config,
@@ -121,7 +123,15 @@ export class SuspensionWriter {
     informer.on('change', (event) => {
       if (event.atMs >= startedMs - LOOK_BACK_MS) this.#refused(event);
     });
-    const timer = setInterval(() => this.#become(withoutExpired(this.#entries, Date.now())), EXPIRE_EVERY_MS);
+    const end = () => {
+      const exists = (name: string) => namespaces.known(name) !== undefined;
+      this.#become(withoutEnded(this.#entries, Date.now(), exists));
+    };
+    const timer = setInterval(end, EXPIRE_EVERY_MS);
+    // One of the same name may come at once.
+    namespaces.informer.on('delete', () => {
+      if (!stop.aborted) end();
+    });
     stop.addEventListener('abort', () => {
       informer.stop();
       clearInterval(timer);

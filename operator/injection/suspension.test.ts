@@ -7,7 +7,7 @@ import {
   isSuspended,
   readSuspensions,
   type Suspensions,
-  withoutExpired,
+  withoutEnded,
   writeSuspensions,
 } from './suspension.ts';
 import { podOf } from './testing.ts';
@@ -37,7 +37,10 @@ test('refused with our container, accepted without: injection stops in the names
   assert.ok(!isSuspended(stopped, podBy('a'), 'other', now + 6000));
   assert.equal(refused('b', now + 7000, stopped), stopped);
   assert.ok(!suspended(stopped, 'b', now + 5000 + HOUR_MS));
-  assert.deepEqual(withoutExpired(stopped, now + 5000 + HOUR_MS), {});
+  assert.deepEqual(
+    withoutEnded(stopped, now + 5000 + HOUR_MS, () => true),
+    {},
+  );
 });
 
 test('refused without our container as well: it is not ours, and injection goes on', () => {
@@ -58,9 +61,21 @@ test('a pod from before the trial, or of another owner, proves nothing', () => {
 
 test('a trial that nothing comes of ends by itself', () => {
   const trial = refused('a', now);
-  assert.equal(withoutExpired(trial, now + 1000), trial);
+  assert.equal(
+    withoutEnded(trial, now + 1000, () => true),
+    trial,
+  );
   assert.ok(!suspended(trial, 'a', now + HOUR_MS));
-  assert.deepEqual(withoutExpired(trial, now + HOUR_MS), {});
+  assert.deepEqual(
+    withoutEnded(trial, now + HOUR_MS, () => true),
+    {},
+  );
+});
+
+test('it ends with its namespace: another of the same name is not meant', () => {
+  const entries = { ...refused('a', now), other: refused('a', now)['shop']! };
+  const left = withoutEnded(entries, now, (namespace) => namespace !== 'shop');
+  assert.deepEqual(Object.keys(left), ['other']);
 });
 
 test('what counts as a refusal', () => {

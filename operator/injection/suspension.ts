@@ -103,9 +103,15 @@ export function afterCreation(
   };
 }
 
-/** Without what is over. */
-export function withoutExpired(entries: Suspensions, nowMs: number): Suspensions {
-  const left = Object.entries(entries).filter(([, { until }]) => Date.parse(until) > nowMs);
+/** Without what is over: its time has passed, or its namespace is gone. */
+export function withoutEnded(
+  entries: Suspensions,
+  nowMs: number,
+  exists: (namespace: string) => boolean,
+): Suspensions {
+  const left = Object.entries(entries).filter(
+    ([namespace, { until }]) => Date.parse(until) > nowMs && exists(namespace),
+  );
   return left.length === Object.keys(entries).length ? entries : Object.fromEntries(left);
 }
 
