@@ -137,7 +137,7 @@ export const commands = {
         type: 'string',
         value: 'CIDR',
         multiple: true,
-        help: 'peers that metrics call node: an address or a block; may be repeated',
+        help: 'peers that metrics call node, and with any the default gateways: an address or a block; may be repeated',
       },
       ...rules,
       'reconcile-interval': {

@@ -16,7 +16,7 @@ import { type Backend, createApi } from './api.ts';
 import type { RunOptions } from './arguments.ts';
 import { openStateDirectory } from './checkpoint.ts';
 import { untilFinished } from './drain.ts';
-import { isConntrackNearFull, queueDrops } from './kernel-state.ts';
+import { gateways, isConntrackNearFull, queueDrops } from './kernel-state.ts';
 import { keyLogVariable } from './keylog.ts';
 import { Metrics } from './metrics.ts';
 import { PacketPort } from './packet-port.ts';
@@ -134,7 +134,8 @@ function packetOptions({ rules, stateDir, encoding, clusterCidrs, nodeCidrs }: R
     encodings: { write: encoding, readBoth: encoding === 'legacy' },
     stateDir,
     clusterCidrs,
-    nodeCidrs,
+    // In a pod its node's, which kubelet's probes come from: most networks give that another address than the node has.
+    nodeCidrs: nodeCidrs.length > 0 ? [...nodeCidrs, ...gateways()] : nodeCidrs,
   };
 }
 
