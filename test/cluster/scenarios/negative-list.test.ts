@@ -9,10 +9,13 @@ import { pod, TestNamespace, WEB_SERVER } from '../support/pods.ts';
 import { sharedCluster as cluster, skip } from '../support/shared.ts';
 import { Sidecar } from '../support/sidecar.ts';
 
+/** The kubelet's probes over the network would be counted with the rest. */
+const container = { readinessProbe: { exec: { command: ['curl', '-sf', 'localhost'] }, periodSeconds: 1 } };
+
 const context = useChart('negative-list-test', (namespace) =>
   namespace.start([
-    pod({ name: 'server', node: 'node2', command: WEB_SERVER }),
-    pod({ name: 'first', node: 'node1', command: WEB_SERVER }),
+    pod({ name: 'server', node: 'node2', command: WEB_SERVER, container }),
+    pod({ name: 'first', node: 'node1', command: WEB_SERVER, container }),
     pod({ name: 'second', node: 'node1' }),
   ]),
 );

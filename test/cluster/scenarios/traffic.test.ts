@@ -231,7 +231,8 @@ test('probes over HTTP, TCP and exec: a pod gets ready by them, and stays so', {
   await namespace.start([probed]);
   // Each probe is a connection of its own.
   const [sidecar] = sidecars('probed');
-  const seen = () => total(sidecar!.metrics(), 'tcpcrypt_fallbacks_total', { reason: 'peer_unsupported' });
+  const labels = { reason: 'peer_unsupported', peer: 'node' };
+  const seen = () => total(sidecar!.metrics(), 'tcpcrypt_fallbacks_total', labels);
   await eventually(() => seen() >= 6, 'six probes', 30_000);
   assert.deepEqual(
     namespace.pod('probed').status.containerStatuses?.map(({ restartCount }) => restartCount),
