@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { type NodeName, nodeNames } from './addresses.ts';
 import { Cluster, down, isUp, reboot, status, up } from './cluster.ts';
-import { baseImage, productImage } from './images.ts';
+import { baseImage, buildImages, productImage } from './images.ts';
 import { buildPrograms, type ProgramName, programNames, programPath } from './programs.ts';
 import { progress } from './progress.ts';
 
@@ -14,7 +14,8 @@ const USAGE = `usage: npm run cluster -- COMMAND
   kubectl ARGUMENT…  kubectl as the administrator
   reboot NODE        ${nodeNames.join(' or ')}: as a power failure, and the start after it
   image [FILE]       build the product's image as an archive (default: build/tcpcrypt-image.tar)
-  build [PROGRAM…]   build the cluster's programs, all or some, and say where they are: ${programNames.join(', ')}
+  build [PROGRAM…]   build the cluster's programs, some, or all and the tests' images; say where the programs are:
+                     ${programNames.join(', ')}
 TCPCRYPT_CLUSTER names the cluster (default: default); several may be up at once.
 `;
 
@@ -48,6 +49,7 @@ async function main([command, ...args]: readonly string[]): Promise<number> {
     case 'build': {
       const names = args.length > 0 ? args.flatMap(programName) : programNames;
       await buildPrograms(names);
+      if (args.length === 0) await progress('images', buildImages);
       for (const name of names) process.stdout.write(`${name} ${programPath(name)}\n`);
       return 0;
     }
