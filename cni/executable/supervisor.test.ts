@@ -92,12 +92,19 @@ describe('supervise', () => {
     const reaper = `import ctypes, os, sys; ctypes.CDLL(None).prctl(36, 1); os.execv(sys.argv[1], sys.argv[1:])`;
     const script = `sh -c 'sleep 0 & echo $! >${file}'; echo up; exec sleep 60`;
     const child = spawn('python3', ['-c', reaper, executable, 'supervise', '--', 'sh', '-c', script]);
-    await once(child.stdout, 'data');
-    const orphan = readFileSync(file, 'utf8').trim();
-    await until(() => !isThere(orphan));
-    const command = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').trim();
-    assert.match(command, /^\d+$/);
-    child.kill('SIGKILL');
+    const children = (): string =>
+      readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').trim();
+    let command = '';
+    try {
+      await once(child.stdout, 'data');
+      const orphan = readFileSync(file, 'utf8').trim();
+      await until(() => !isThere(orphan));
+      // Dead is not buried yet.
+      await until(() => /^\d+$/.test(children()));
+      command = children();
+    } finally {
+      child.kill('SIGKILL');
+    }
     await until(() => !isThere(command));
   });
 
