@@ -12,7 +12,7 @@ import type {
   Verdict,
 } from '../../sidecar/rewriter/types.ts';
 import type { Clock, Timer } from './clock.ts';
-import { ACK, decode, FIN, listOptions, RST, type Segment, SYN } from './segment.ts';
+import { ACK, completeChecksum, decode, FIN, listOptions, RST, type Segment, SYN } from './segment.ts';
 import { cut, Gro, type HostPacket } from './super-segment.ts';
 import type { TcpHost } from './tcp-host.ts';
 
@@ -237,6 +237,8 @@ export class FilteredHost implements Output {
       this.events.broken('a verdict fits its message', `${bytes.length} bytes`);
       return;
     }
+    // GSO makes a checksum anew that is not marked as unfinished (Linux, tcp4_gso_segment).
+    if (direction === 'out' && gsoBytes !== undefined) completeChecksum(bytes);
     const segment = decode(bytes);
     const { length } = typeof segment === 'string' ? bytes : segment.payload;
     if (direction === 'out' && gsoBytes !== undefined && length <= gsoBytes) {

@@ -132,6 +132,15 @@ export function decode(bytes: Uint8Array): Segment | string {
   };
 }
 
+/** Writes a packet's TCP checksum, whatever there is. */
+export function completeChecksum(bytes: Uint8Array): void {
+  const v6 = bytes[0]! >> 4 === 6;
+  const t = v6 ? 40 : 20;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  view.setUint16(t + 16, 0);
+  view.setUint16(t + 16, ~tcpSum(bytes, v6, t) & 0xffff);
+}
+
 /** Sequence space that a segment takes. */
 export function spaceOf(segment: Segment): number {
   return segment.payload.length + (segment.flags & SYN ? 1 : 0) + (segment.flags & FIN ? 1 : 0);
