@@ -69,13 +69,18 @@ async function load(
 
 async function rate(bed: Bed, running: Running, clients: number, { seconds, quick }: Effort) {
   if (!quick) await load(bed, running, 'connections', clients, WARM_UP_SECONDS);
-  const { plainConnections, countsEncrypted } = running;
-  const plain = (): number => (countsEncrypted ? (plainConnections?.().plain ?? 0) : 0);
-  const before = plain();
+  const { countsEncrypted } = running;
+  const before = countsEncrypted ? encrypted(running) : 0;
   const result = await load(bed, running, 'connections', clients, quick ? QUICK_SECONDS : seconds);
   const { connections, failed, error } = result;
   if (failed > 0) throw new Error(`${failed} of ${connections + failed} connections failed: ${error}`);
-  return (connections - plain() + before) / result.seconds;
+  const counted = countsEncrypted ? encrypted(running) - before : connections;
+  return counted / result.seconds;
+}
+
+function encrypted({ plainConnections }: Running): number {
+  const { plain, all } = plainConnections?.() ?? { plain: 0, all: 0 };
+  return all - plain;
 }
 
 const latency: Take = async (bed, running, { seconds, quick }) => {
