@@ -98,7 +98,7 @@ export function encode(segment: Segment): Uint8Array {
   view.setUint16(t + 18, segment.urgent);
   bytes.set(segment.options, t + 20);
   bytes.set(segment.payload, t + 20 + segment.options.length);
-  view.setUint16(t + 16, ~tcpSum(bytes, v6, t) & 0xffff);
+  completeChecksum(bytes);
   return bytes;
 }
 

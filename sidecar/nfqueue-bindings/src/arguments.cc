@@ -58,4 +58,12 @@ Bytes toBytes(const Napi::Value& value, const char* name) {
   return {static_cast<uint8_t*>(data), length};
 }
 
+uint8_t* toBytesOf(const Napi::Value& value, const char* name, size_t length) {
+  const Bytes bytes = toBytes(value, name);
+  if (bytes.length != length) {
+    throw Napi::RangeError::New(value.Env(), std::string(name) + " must have " + std::to_string(length) + " bytes");
+  }
+  return bytes.data;
+}
+
 }  // namespace tcpcrypt

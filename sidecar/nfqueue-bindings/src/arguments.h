@@ -34,6 +34,9 @@ std::string toPath(const Napi::Value& value, const char* name);
 /** The bytes of a Uint8Array that is not over a SharedArrayBuffer; none if it is detached or out of bounds. */
 Bytes toBytes(const Napi::Value& value, const char* name);
 
+/** As `toBytes`, of just that length. Throws a RangeError for another. */
+uint8_t* toBytesOf(const Napi::Value& value, const char* name, size_t length);
+
 /** Runs `body` and turns a `Failure` into a JavaScript error with its code. */
 template <typename Body>
 auto guarded(Napi::Env env, Body body) -> decltype(body()) {

@@ -9,15 +9,6 @@ namespace tcpcrypt {
 
 namespace {
 
-/** The first `length` bytes belong to a value of just that length. */
-uint8_t* toBytesOf(const Napi::Value& value, const char* name, size_t length) {
-  const Bytes bytes = toBytes(value, name);
-  if (bytes.length != length) {
-    throw Napi::RangeError::New(value.Env(), std::string(name) + " must have " + std::to_string(length) + " bytes");
-  }
-  return bytes.data;
-}
-
 class PrivateKeyBinding : public Napi::ObjectWrap<PrivateKeyBinding> {
  public:
   static Napi::Function define(Napi::Env env) {

@@ -100,8 +100,8 @@ class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
     return binding;
   }
 
-  /** Gives the verdicts that stand in `acceptances`, and sends all there are. */
-  void sendVerdicts(const Napi::CallbackInfo& info) {
+  /** As `acceptAll`, but from the ring without a copy, and sends all verdicts. */
+  void flush(const Napi::CallbackInfo& info) {
     Queue& queue = this->queue(info);
     try {
       accept(info, [&queue](const Acceptance& entry, std::optional<uint32_t> mark, const uint8_t* payload) {
@@ -118,9 +118,7 @@ class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
   /** Takes what is there, without waiting, into the ring. */
   size_t take(const Napi::CallbackInfo& info) {
     Queue& queue = this->queue(info);
-    uint8_t* ring = memory(info, ring_, queue.batch() * Queue::kSlotBytes);
-    uint8_t* descriptors = memory(info, descriptors_, queue.batch() * sizeof(QueuedPacket));
-    return queue.take(ring, reinterpret_cast<QueuedPacket*>(descriptors));
+    return queue.take(ring(info), packets(info));
   }
 
  private:
@@ -141,14 +139,17 @@ class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
     return memoryOf(info, reference, expected, "the queue's memory was detached");
   }
 
+  uint8_t* ring(const Napi::CallbackInfo& info) { return memory(info, ring_, queue_->batch() * Queue::kSlotBytes); }
+
+  QueuedPacket* packets(const Napi::CallbackInfo& info) {
+    return reinterpret_cast<QueuedPacket*>(memory(info, descriptors_, queue_->batch() * sizeof(QueuedPacket)));
+  }
+
   Napi::Value receive(const Napi::CallbackInfo& info) {
     const double timeoutMs = toNumber(info[0], "timeoutMs");
     Queue& queue = this->queue(info);
-    uint8_t* ring = memory(info, ring_, queue.batch() * Queue::kSlotBytes);
-    uint8_t* descriptors = memory(info, descriptors_, queue.batch() * sizeof(QueuedPacket));
-    const size_t count = guarded(info.Env(), [&] {
-      return queue.receive(timeoutMs, ring, reinterpret_cast<QueuedPacket*>(descriptors));
-    });
+    const size_t count =
+        guarded(info.Env(), [&] { return queue.receive(timeoutMs, ring(info), packets(info)); });
     return Napi::Number::New(info.Env(), static_cast<double>(count));
   }
 
@@ -179,9 +180,6 @@ class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
     });
   }
 
-  /** As `acceptAll`, but from the ring without a copy, and sends all verdicts. */
-  void flush(const Napi::CallbackInfo& info) { sendVerdicts(info); }
-
   static size_t acceptanceBytes(const Queue& queue) {
     return sizeof(uint32_t) + queue.batch() * sizeof(Acceptance);
   }
@@ -197,7 +195,7 @@ class QueueBinding : public Napi::ObjectWrap<QueueBinding> {
     std::memset(entries, 0, sizeof count);
     if (count > queue.batch()) throw Napi::RangeError::New(info.Env(), "there cannot be so many acceptances");
     const size_t ringBytes = queue.batch() * Queue::kSlotBytes;
-    const uint8_t* ring = memory(info, ring_, ringBytes);
+    const uint8_t* ring = this->ring(info);
     for (uint32_t i = 0; i < count; i++) {
       Acceptance entry;
       std::memcpy(&entry, entries + sizeof count + i * sizeof entry, sizeof entry);
@@ -263,7 +261,7 @@ class PollerBinding : public Napi::ObjectWrap<PollerBinding> {
   void next(const Napi::CallbackInfo& info) {
     const double maxWaitMs = toNumber(info[0], "maxWaitMs");
     const double dueMs = toNumber(info[1], "dueMs");
-    for (QueueBinding* binding : bindings_) binding->sendVerdicts(info);
+    for (QueueBinding* binding : bindings_) binding->flush(info);
     guarded(info.Env(), [&] {
       const Poller::Events events = poller_->wait(maxWaitMs, dueMs);
       double state[2 + Poller::kMaxQueues] = {0, events.woken ? 1.0 : 0.0};

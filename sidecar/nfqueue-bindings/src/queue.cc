@@ -40,7 +40,7 @@ size_t Queue::receive(double timeoutMs, uint8_t* ring, QueuedPacket* packets) {
   const auto deadline =
       Clock::now() + std::chrono::nanoseconds(forever ? 0 : static_cast<int64_t>(timeoutMs * 1'000'000));
   for (;;) {
-    if (const size_t count = drain(ring, packets); count > 0) return count;
+    if (const size_t count = take(ring, packets); count > 0) return count;
     pollfd waiting[] = {{.fd = socket_.get(), .events = POLLIN, .revents = 0},
                         {.fd = wakeFd_, .events = POLLIN, .revents = 0}};
     const timespec left = remaining(deadline);
@@ -52,7 +52,7 @@ size_t Queue::receive(double timeoutMs, uint8_t* ring, QueuedPacket* packets) {
     }
     if (waiting[1].revents != 0) {
       takeWake(wakeFd_);
-      return drain(ring, packets);
+      return take(ring, packets);
     }
   }
 }
@@ -141,7 +141,7 @@ void Queue::pointAt(uint8_t* ring) {
 }
 
 /** Takes what the socket holds, up to a batch. 0: nothing is there. */
-size_t Queue::drain(uint8_t* ring, QueuedPacket* packets) {
+size_t Queue::take(uint8_t* ring, QueuedPacket* packets) {
   pointAt(ring);
   for (;;) {
     size_t messages = takeEarly(ring);

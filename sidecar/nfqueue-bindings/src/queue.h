@@ -61,7 +61,7 @@ class Queue {
   size_t receive(double timeoutMs, uint8_t* ring, QueuedPacket* packets);
 
   /** As `receive` without waiting. A wake-up stays for who waits. */
-  size_t take(uint8_t* ring, QueuedPacket* packets) { return drain(ring, packets); }
+  size_t take(uint8_t* ring, QueuedPacket* packets);
 
   /** Adds a verdict to the batch, which is sent first if it is full. At most kMaxPayloadBytes of payload, copied. */
   void verdict(uint32_t id, uint32_t verdict, std::optional<uint32_t> mark, const uint8_t* payload,
@@ -85,7 +85,6 @@ class Queue {
   void configure();
   void request(const uint8_t* message, size_t length, const char* what);
   int awaitAck(uint32_t sequence);
-  size_t drain(uint8_t* ring, QueuedPacket* packets);
   size_t takeEarly(uint8_t* ring);
   void makeRoom(size_t bytes);
   NetlinkMessage newVerdict(uint32_t id, uint32_t verdict, std::optional<uint32_t> mark);

@@ -50,11 +50,8 @@ class TransformBinding : public Napi::ObjectWrap<TransformBinding> {
   explicit TransformBinding(const Napi::CallbackInfo& info) : ObjectWrap(info) {
     const Transform::Suite* suite = Transform::suite(toUint32(info[0], "suite"));
     if (suite == nullptr) throw Napi::RangeError::New(info.Env(), "there is no such suite");
-    const Bytes key = toBytes(info[1], "directionKey");
-    if (key.length != Transform::kDirectionKeyBytes) {
-      throw Napi::RangeError::New(info.Env(), "a direction key has 32 bytes, not " + std::to_string(key.length));
-    }
-    guarded(info.Env(), [&] { transform_ = std::make_unique<Transform>(*suite, key.data); });
+    const uint8_t* key = toBytesOf(info[1], "directionKey", Transform::kDirectionKeyBytes);
+    guarded(info.Env(), [&] { transform_ = std::make_unique<Transform>(*suite, key); });
   }
 
  private:
@@ -83,22 +80,19 @@ class TransformBinding : public Napi::ObjectWrap<TransformBinding> {
     const Bytes ciphertext = toBytes(info[0], "ciphertext");
     const Bytes assoc = toBytes(info[1], "assoc");
     const uint64_t ackOffset = toOffset(info, toNumber(info[2], "ackOffset"), "ackOffset");
-    const Bytes out = toBytes(info[3], "out");
-    if (out.length != kMacBytes) throw Napi::RangeError::New(info.Env(), "out must have 16 bytes");
+    uint8_t* out = toBytesOf(info[3], "out", kMacBytes);
     Transform& transform = this->transform(info);
     guarded(info.Env(), [&] {
       const Tag made =
           transform.tag({ciphertext.data, ciphertext.length}, {assoc.data, assoc.length}, ackOffset);
-      std::copy(made.begin(), made.end(), out.data);
+      std::copy(made.begin(), made.end(), out);
     });
   }
 
   /** (bytes, description); a copy of the latter, which nothing changes any more, in `description`. */
   static SealedSegment toSegment(const Napi::CallbackInfo& info, SegmentDescription& description) {
     const Bytes bytes = toBytes(info[0], "bytes");
-    const Bytes given = toBytes(info[1], "description");
-    if (given.length != sizeof description) throw Napi::RangeError::New(info.Env(), "description must have 96 bytes");
-    std::memcpy(&description, given.data, sizeof description);
+    std::memcpy(&description, toBytesOf(info[1], "description", sizeof description), sizeof description);
     const auto& [offset, ackOffset, tagAt, dataAt, end, assocBytes, rest, assoc] = description;
     if (end > bytes.length || dataAt > end || tagAt > dataAt || dataAt - tagAt < kMacBytes) {
       throw Napi::RangeError::New(info.Env(), "tag and data must be in order and within the buffer");
@@ -148,9 +142,8 @@ class TransformBinding : public Napi::ObjectWrap<TransformBinding> {
 Napi::Value hmacFunction(const Napi::CallbackInfo& info) {
   const Bytes key = toBytes(info[0], "key");
   const Bytes message = toBytes(info[1], "message");
-  const Bytes out = toBytes(info[2], "out");
-  if (out.length != SHA256_DIGEST_LENGTH) throw Napi::RangeError::New(info.Env(), "out must have 32 bytes");
-  hmacSha256({key.data, key.length}, {message.data, message.length}, out.data);
+  uint8_t* out = toBytesOf(info[2], "out", SHA256_DIGEST_LENGTH);
+  hmacSha256({key.data, key.length}, {message.data, message.length}, out);
   return info.Env().Undefined();
 }
 
