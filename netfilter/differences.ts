@@ -47,15 +47,13 @@ export function findDifferences(
         differences.push(at('missing', name, ''));
         continue;
       }
-      const due = rules.map(comparable);
-      const there = chain.rules.map(comparable);
-      const missing = surplus(due, there);
-      const unexpected = surplus(there, due);
+      const missing = surplus(rules, chain.rules);
+      const unexpected = surplus(chain.rules, rules);
       differences.push(...missing.map((rule) => at('missing', name, rule)));
       differences.push(...unexpected.map((rule) => at('unexpected', name, rule)));
       if (missing.length + unexpected.length === 0) {
-        const first = due.findIndex((rule, i) => rule !== there[i]);
-        if (first >= 0) differences.push(at('order', name, due[first]!));
+        const first = rules.findIndex((rule, i) => rule !== chain.rules[i]);
+        if (first >= 0) differences.push(at('order', name, rules[first]!));
       }
     }
     return differences;
@@ -76,9 +74,4 @@ function surplus(these: readonly string[], those: readonly string[]): string[] {
     if (at >= 0) left.splice(at, 1);
     return at < 0;
   });
-}
-
-/** Versions of iptables print probabilities with more or fewer of the kernel's 31 bits. */
-function comparable(rule: string): string {
-  return rule.replace(/(--probability )(\d\.\d+)/, (_, name, value) => name + Number(value).toFixed(6));
 }

@@ -29,8 +29,6 @@ export interface Capabilities {
   readonly variant: Variant | undefined;
   readonly nfqueue: boolean;
   readonly connmark: boolean;
-  /** New connections can be spread over workers one by one. */
-  readonly statistic: boolean;
   /** Families whose packet filter works; IPv6 may be missing. */
   readonly families: readonly Family[];
   /** What iptables said where something does not work. */
@@ -65,17 +63,13 @@ async function probeOnce(): Promise<Capabilities> {
   };
   const one = (rule: string): string =>
     `*mangle\n:${PROBE_CHAIN} - [0:0]\n-A ${PROBE_CHAIN} ${rule}\nCOMMIT\n`;
-  const statistic = '-m statistic --mode random --probability 0.5 -j RETURN';
   for (const variant of VARIANTS) {
     if (!(await works(variant, 4, replaceText([], probeChains(4))))) continue;
     const families: Family[] = [4];
     if (existsSync('/proc/net/if_inet6') && (await works(variant, 6, replaceText([], probeChains(6))))) {
       families.push(6);
     }
-    return {
-      ...{ variant, nfqueue: true, connmark: true, families, reasons },
-      statistic: await works(variant, 4, one(statistic)),
-    };
+    return { variant, nfqueue: true, connmark: true, families, reasons };
   }
   const some = async (rule: string): Promise<boolean> => {
     for (const variant of VARIANTS) if (await works(variant, 4, one(rule))) return true;
@@ -85,7 +79,6 @@ async function probeOnce(): Promise<Capabilities> {
     ...{ variant: undefined, families: [], reasons },
     nfqueue: await some('-j NFQUEUE --queue-num 0 --queue-bypass'),
     connmark: await some('-j CONNMARK --save-mark --nfmask 0x1 --ctmask 0x1'),
-    statistic: await some(statistic),
   };
 }
 
@@ -219,9 +212,12 @@ async function plan(
     }
     throw new TcpcryptError('ERR_TCPCRYPT_NO_NFQUEUE', `no variant of iptables takes the rules: ${reasons}`);
   }
-  const full: RuleOptions = { spread: able.statistic ? 'connection' : 'address', ...options };
   const families = able.families.filter((family) => (options.families ?? [4, 6]).includes(family));
-  return { variant: where.variant ?? able.variant, families, wanted: (family) => buildRules(family, full) };
+  return {
+    variant: where.variant ?? able.variant,
+    families,
+    wanted: (family) => buildRules(family, options),
+  };
 }
 
 function failure(

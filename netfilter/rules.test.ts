@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { parseCidr } from './cidr.ts';
 import { describeDifference, findDifferences } from './differences.ts';
 import { ownRules, parseSave, replaceText } from './iptables.ts';
-import { buildRules, CHAIN_PREFIX, type RuleOptions } from './rules.ts';
+import { buildRules, CHAIN_PREFIX, queueRanges, type RuleOptions } from './rules.ts';
 import { judge } from './surroundings.ts';
 import { conntrackNearFull } from './sysctls.ts';
 
@@ -15,7 +15,7 @@ const options: RuleOptions = {
   strict: false,
   dataWhenNoState: true,
 };
-const spread = { setupQueues: range(10, 3), dataQueues: range(20, 3), superSegmentQueues: range(30, 3) };
+const three = { setupQueues: range(10, 3), dataQueues: range(20, 3), superSegmentQueues: range(30, 3) };
 
 function rulesOf(chain: string, changes: Partial<RuleOptions> = {}, family: 4 | 6 = 4): readonly string[] {
   const found = buildRules(family, { ...options, ...changes }).flatMap(({ chains }) => chains);
@@ -24,7 +24,7 @@ function rulesOf(chain: string, changes: Partial<RuleOptions> = {}, family: 4 | 
 
 test('every chain is ours, is there, and is reached', () => {
   for (const family of [4, 6] as const) {
-    for (const { chains, jumps } of buildRules(family, { ...options, ...spread, untrackOthers: true })) {
+    for (const { chains, jumps } of buildRules(family, { ...options, ...three, untrackOthers: true })) {
       const names = chains.map(({ name }) => name);
       const targets = chains.flatMap(({ rules }) =>
         rules.map((rule) => / -?-?[gj] (TCPCRYPT_\S+)$/.exec(` ${rule}`)?.[1]),
@@ -42,7 +42,7 @@ test('every chain is ours, is there, and is reached', () => {
 test('no rule about an encrypted connection has a bypass', () => {
   for (const strict of [true, false]) {
     for (const chain of ['TCPCRYPT_STATE', 'TCPCRYPT_NEW', 'TCPCRYPT_OPTION']) {
-      assert.ok(!rulesOf(chain, { ...spread, strict }).some((rule) => rule.includes('bypass')), chain);
+      assert.ok(!rulesOf(chain, { ...three, strict }).some((rule) => rule.includes('bypass')), chain);
     }
   }
 });
@@ -64,8 +64,8 @@ test('what a plain connection is made of goes by first, but for our marks and ou
 });
 
 test('strict: no SYN is bypassed, none is asked beforehand', () => {
-  for (const queues of [{}, spread, { ...spread, spread: 'address' as const }]) {
-    const chains = ['TCPCRYPT_SETUP', 'TCPCRYPT_ASK', 'TCPCRYPT_ASKED'];
+  for (const queues of [{}, three]) {
+    const chains = ['TCPCRYPT_SETUP', 'TCPCRYPT_ASKED'];
     const rules = chains.flatMap((chain) => rulesOf(chain, { ...queues, strict: true }));
     assert.ok(!rules.some((rule) => /bypass|xmark 0xa000000/.test(rule)));
     const open = chains.flatMap((chain) => rulesOf(chain, queues));
@@ -76,39 +76,33 @@ test('strict: no SYN is bypassed, none is asked beforehand', () => {
   }
 });
 
-test('workers: a rule each, and the last takes what is left', () => {
-  assert.deepEqual(rulesOf('TCPCRYPT_ASK', spread).slice(1), [
-    '-m connmark --mark 0x0/0x70000000 -j NFQUEUE --queue-num 10 --queue-bypass',
-    '-m connmark --mark 0x10000000/0x70000000 -j NFQUEUE --queue-num 11 --queue-bypass',
-    '-j NFQUEUE --queue-num 12 --queue-bypass',
+test('workers: by the connmark once one was asked, the last taking what is left; else by address', () => {
+  assert.deepEqual(rulesOf('TCPCRYPT_STATE', three).slice(0, 3), [
+    '-m connmark --mark 0x6000000/0x7e000000 -j NFQUEUE --queue-num 30',
+    '-m connmark --mark 0x16000000/0x7e000000 -j NFQUEUE --queue-num 31',
+    '-m connmark --mark 0x6000000/0xe000000 -j NFQUEUE --queue-num 32',
   ]);
-  assert.deepEqual(rulesOf('TCPCRYPT_SETUP', { ...spread, spread: 'address' }), [
+  assert.deepEqual(rulesOf('TCPCRYPT_SETUP', three), [
     '-j CONNMARK --set-xmark 0xa000000/0xe000000',
     '-j NFQUEUE --queue-balance 10:12 --queue-bypass',
   ]);
-});
-
-test('asked about and not decided: by the worker that was chosen, or by address', () => {
-  assert.deepEqual(rulesOf('TCPCRYPT_AGAIN', spread), [
+  assert.deepEqual(rulesOf('TCPCRYPT_AGAIN', three), [
     '-j MARK --set-xmark 0xc000000/0x7e000000',
-    '-g TCPCRYPT_ASK',
+    '-g TCPCRYPT_SETUP',
   ]);
-  assert.deepEqual(rulesOf('TCPCRYPT_ASKED', spread), [
-    '-j MARK --set-xmark 0xe000000/0x7e000000',
-    '-m connmark --mark 0x0/0x70000000 -j NFQUEUE --queue-num 20 --queue-bypass',
-    '-m connmark --mark 0x10000000/0x70000000 -j NFQUEUE --queue-num 21 --queue-bypass',
-    '-j NFQUEUE --queue-num 22 --queue-bypass',
-  ]);
-  const byAddress = { ...spread, spread: 'address' } as const;
-  assert.deepEqual(rulesOf('TCPCRYPT_AGAIN', byAddress), [
-    '-j MARK --set-xmark 0xc000000/0x7e000000',
-    '-m connmark --mark 0xa000000/0xe000000 -g TCPCRYPT_SETUP',
-    '-g TCPCRYPT_ASK',
-  ]);
-  assert.deepEqual(rulesOf('TCPCRYPT_ASKED', byAddress), [
+  assert.deepEqual(rulesOf('TCPCRYPT_ASKED', three), [
     '-j MARK --set-xmark 0xe000000/0x7e000000',
     '-j NFQUEUE --queue-balance 20:22 --queue-bypass',
   ]);
+  assert.equal(rulesOf('TCPCRYPT_NEW', three).at(-1), '-j NFQUEUE --queue-balance 20:22');
+});
+
+test("queue ranges: three in a row, as the command line's --first-queue and --workers say", () => {
+  assert.deepEqual(queueRanges(5440, 2), {
+    setupQueues: range(5440, 2),
+    dataQueues: range(5442, 2),
+    superSegmentQueues: range(5444, 2),
+  });
 });
 
 test('excluded ports go fifteen to a rule, a range counting for two', () => {
@@ -214,17 +208,10 @@ test('differences name each rule, and nothing else', () => {
     found((text) => text.replace(':FORWARD', ':TCPCRYPT_OLD - [0:0]\n:FORWARD')),
     ['IPv4 mangle: unexpected: chain TCPCRYPT_OLD'],
   );
-  assert.deepEqual(findDifferences(4, [], wanted).filter(({ rule }) => rule === '').length, 15);
+  assert.deepEqual(findDifferences(4, [], wanted).filter(({ rule }) => rule === '').length, 14);
   const swapped = found((text) => text.replace(/(-A TCPCRYPT_OURS .*\n)(-A TCPCRYPT_OURS .*\n)/, '$2$1'));
   assert.equal(swapped.length, 1);
   assert.match(swapped[0]!, /in the wrong place: -A TCPCRYPT_OURS/);
-});
-
-test('probabilities are compared as numbers', () => {
-  const text = (probability: string) => (given: string) => given.replaceAll('0.33333333349', probability);
-  const wanted = buildRules(4, { ...options, ...spread });
-  assert.deepEqual(findDifferences(4, saved(spread, text('0.33333333302')), wanted), []);
-  assert.equal(findDifferences(4, saved(spread, text('0.35000000009')), wanted).length, 2);
 });
 
 test('replacing takes out old jumps and chains, and only ours', () => {

@@ -19,7 +19,7 @@ import {
 } from './marks.ts';
 
 /** Raised when the rules' text changes. A sidecar states it; nobody mends a pod's rules to another layout. */
-export const RULE_LAYOUT = 2;
+export const RULE_LAYOUT = 3;
 
 export type Family = 4 | 6;
 export type Table = 'raw' | 'mangle';
@@ -29,6 +29,12 @@ export const CHAIN_PREFIX = 'TCPCRYPT_';
 export interface QueueRange {
   readonly first: number;
   readonly count: number;
+}
+
+/** The queues of so many workers, as `tcpcrypt run` numbers them: three ranges in a row. */
+export function queueRanges(first: number, workers: number) {
+  const range = (at: number): QueueRange => ({ first: first + at * workers, count: workers });
+  return { setupQueues: range(0), dataQueues: range(1), superSegmentQueues: range(2) };
 }
 
 export interface PortRange {
@@ -64,8 +70,6 @@ export interface RuleOptions {
   readonly excludeCidrs?: readonly string[];
   /** Do not track protocols other than TCP and ICMP. Only where nothing in the namespace needs it: `mayUntrack`. */
   readonly untrackOthers?: boolean;
-  /** How a new connection finds its worker: at random, or (no `statistic` match) by its addresses. */
-  readonly spread?: 'connection' | 'address';
   readonly families?: readonly Family[];
 }
 
@@ -168,15 +172,16 @@ function mangleTable(family: Family, options: RuleOptions, layout: MarkLayout): 
     },
     { name: 'TCPCRYPT_NEW', rules: newRules(options, layout) },
     { name: 'TCPCRYPT_SETUP', rules: setupRules(options, layout) },
-    { name: 'TCPCRYPT_AGAIN', rules: againRules(options, layout) },
-    { name: 'TCPCRYPT_ASK', rules: askRules(options, layout) },
+    {
+      // A SYN or SYN-ACK of a connection that was asked about before.
+      name: 'TCPCRYPT_AGAIN',
+      rules: [setPacketState(layout, ASKED_BEFORE), '-g TCPCRYPT_SETUP'],
+    },
     {
       name: 'TCPCRYPT_ASKED',
       rules: [
         setPacketState(layout, QUEUED_WITHOUT_STATE),
-        ...(spreadByAddress(options)
-          ? [`-j NFQUEUE ${anyOf(options.dataQueues)}${bypassOf(options)}`]
-          : byWorker(options.dataQueues, layout, bypassOf(options))),
+        `-j NFQUEUE ${anyOf(options.dataQueues)}${bypassOf(options)}`,
       ],
     },
     { name: 'TCPCRYPT_OPTION', rules: optionRules(options, layout) },
@@ -228,11 +233,10 @@ function stateRules(options: RuleOptions, layout: MarkLayout): string[] {
 /** A segment with one of our options, of a connection that is not encrypted: never bypassed. */
 function optionRules(options: RuleOptions, layout: MarkLayout): string[] {
   const ofAsked = `-m connmark --mark ${asked(layout)}`;
-  const byAddress = `${ofAsked} -j NFQUEUE ${anyOf(options.dataQueues)}`;
   return [
     setPacketState(layout, ConnectionState.plain),
     `${ofAsked} ${setPacketState(layout, QUEUED_WITHOUT_STATE)}`,
-    ...(spreadByAddress(options) ? [byAddress] : []),
+    `${ofAsked} -j NFQUEUE ${anyOf(options.dataQueues)}`,
     ...byWorker(options.dataQueues, layout, ''),
   ];
 }
@@ -259,34 +263,9 @@ function newRules(options: RuleOptions, layout: MarkLayout): string[] {
   return rules;
 }
 
-/** The first SYN (or a SYN-ACK whose SYN nobody saw): choose a worker, then ask it. */
+/** A SYN or SYN-ACK. */
 function setupRules(options: RuleOptions, layout: MarkLayout): string[] {
-  const { setupQueues: queues } = options;
-  if (spreadByAddress(options)) {
-    return [...markAsked(options, layout), `-j NFQUEUE ${anyOf(queues)}${bypassOf(options)}`];
-  }
-  const rules: string[] = [];
-  for (let worker = 0; queues.count > 1 && worker < queues.count; worker++) {
-    // Each is equally likely in the end: worker k takes the place of those before it once in k + 1.
-    const chance = worker === 0 ? '' : `-m statistic --mode random --probability ${chanceOf(worker)} `;
-    rules.push(`${chance}-j CONNMARK --set-xmark ${workerMark(layout, worker)}`);
-  }
-  return [...rules, '-g TCPCRYPT_ASK'];
-}
-
-/** A SYN or SYN-ACK of a connection that was asked about before. By address, no worker is chosen before a verdict. */
-function againRules(options: RuleOptions, layout: MarkLayout): string[] {
-  const byAddress = `-m connmark --mark ${asked(layout)} -g TCPCRYPT_SETUP`;
-  return [
-    setPacketState(layout, ASKED_BEFORE),
-    ...(spreadByAddress(options) ? [byAddress] : []),
-    '-g TCPCRYPT_ASK',
-  ];
-}
-
-/** A SYN or SYN-ACK whose worker is chosen. */
-function askRules(options: RuleOptions, layout: MarkLayout): string[] {
-  return [...markAsked(options, layout), ...byWorker(options.setupQueues, layout, bypassOf(options))];
+  return [...markAsked(options, layout), `-j NFQUEUE ${anyOf(options.setupQueues)}${bypassOf(options)}`];
 }
 
 /**
@@ -299,10 +278,6 @@ function markAsked(options: RuleOptions, layout: MarkLayout): string[] {
 
 function bypassOf({ strict }: RuleOptions): string {
   return strict ? '' : ' --queue-bypass';
-}
-
-function spreadByAddress({ setupQueues, spread }: RuleOptions): boolean {
-  return setupQueues.count > 1 && spread === 'address';
 }
 
 function asked(layout: MarkLayout): string {
@@ -332,6 +307,10 @@ function byWorker(queues: QueueRange, layout: MarkLayout, suffix: string, state?
   });
 }
 
+/**
+ * What has no worker in its connmark: by a hash of the two addresses, the same in both directions and on each kind of
+ * queue (`nfqueue_hash` of linux/net/netfilter/nf_queue.h), so that whoever is asked first is asked ever after.
+ */
 function anyOf({ first, count }: QueueRange): string {
   return count === 1 ? `--queue-num ${first}` : `--queue-balance ${first}:${first + count - 1}`;
 }
@@ -341,18 +320,9 @@ function stateMark(layout: MarkLayout, state: number): string {
   return `${hexMark(markOf(layout, state as ConnectionState))}/${hexMark(layout.stateMask)}`;
 }
 
-function workerMark(layout: MarkLayout, worker: number): string {
-  return `${hexMark(markOf(layout, ConnectionState.none, worker))}/${hexMark(layout.workerMask)}`;
-}
-
 /** Tells the rewriter, by the packet's mark, how a queued packet stands (`queuedState`). */
 function setPacketState(layout: MarkLayout, state: number): string {
   return `-j MARK --set-xmark ${hexMark(markOf(layout, state as ConnectionState))}/${hexMark(layout.mask)}`;
-}
-
-/** 1/(k+1) as iptables prints what it keeps of it: a multiple of 2^-31. */
-function chanceOf(worker: number): string {
-  return (Math.round(2 ** 31 / (worker + 1)) / 2 ** 31).toFixed(11);
 }
 
 function multiports(ranges: readonly PortRange[]): string[] {

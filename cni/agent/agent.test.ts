@@ -118,7 +118,6 @@ test('the condition of a node', () => {
     variant: 'nft',
     nfqueue: true,
     connmark: true,
-    statistic: true,
     families: [4, 6],
     reasons: [],
   } as const;

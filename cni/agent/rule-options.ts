@@ -4,13 +4,14 @@
  */
 import { parseArgs } from 'node:util';
 import { TcpcryptError } from '../../errors/catalogue.ts';
-import { buildRules, type PortRange, type RuleOptions } from '../../netfilter/rules.ts';
+import { buildRules, type PortRange, queueRanges, type RuleOptions } from '../../netfilter/rules.ts';
 
 /** `tcpcrypt run --first-queue`, where the arguments do not say. */
 const DEFAULT_FIRST_QUEUE = '5440';
 
 const declared = {
   'first-queue': { type: 'string', default: DEFAULT_FIRST_QUEUE },
+  workers: { type: 'string', default: '1' },
   'mark-mask': { type: 'string' },
   'inject-mark': { type: 'string' },
   strict: { type: 'boolean' },
@@ -32,9 +33,7 @@ export function sidecarRules(args: readonly string[]): SidecarRules {
   const rules: SidecarRules = {
     ...(values['mark-mask'] !== undefined && { mask: whole('mark-mask', values['mark-mask']) }),
     ...(values['inject-mark'] !== undefined && { injectMark: whole('inject-mark', values['inject-mark']) }),
-    setupQueues: { first, count: 1 },
-    dataQueues: { first: first + 1, count: 1 },
-    superSegmentQueues: { first: first + 2, count: 1 },
+    ...queueRanges(first, whole('workers', values.workers)),
     strict: values.strict === true,
     optionKinds: values.encoding === 'legacy' ? [253, 69, 70] : [253],
     excludePorts: (values['exclude-port'] ?? []).map(portRange),

@@ -75,6 +75,14 @@ test('options are read into what they mean', () => {
   ]);
   assert.deepEqual(runOptions('--encoding', 'legacy').rules.optionKinds, [253, 69, 70]);
   assert.equal(runOptions('--first-queue', '7').rules.dataQueues.first, 8);
+  const { setupQueues, superSegmentQueues } = runOptions('--workers', '4', '--first-queue', '7').rules;
+  assert.deepEqual(
+    [setupQueues, superSegmentQueues],
+    [
+      { first: 7, count: 4 },
+      { first: 15, count: 4 },
+    ],
+  );
 });
 
 const wrong: readonly (readonly string[])[] = [

@@ -1,7 +1,7 @@
 /** The command line, parsed and checked: what comes out of here can be used as it is. */
 import { durationMs, integer, oneOf, parse, usage } from '../../command-line/arguments.ts';
-import { markLayout } from '../../netfilter/marks.ts';
-import type { PortRange, RuleOptions } from '../../netfilter/rules.ts';
+import { MAX_WORKERS, markLayout } from '../../netfilter/marks.ts';
+import { type PortRange, queueRanges, type RuleOptions } from '../../netfilter/rules.ts';
 import { type LogLevel, logLevels } from '../../observability/log.ts';
 import { type ListenAddress, parseListenAddress } from '../../observability/metrics-server.ts';
 import { type Command, type CommandName, commands, generalHelp, helpFor } from './commands.ts';
@@ -126,7 +126,8 @@ function runOptions(values: Values): RunOptions {
 }
 
 function ruleOptions(values: Values): RunOptions['rules'] {
-  const first = integer('first-queue', text(values, 'first-queue'), 0, 0xffff - 2);
+  const workers = integer('workers', text(values, 'workers'), 1, MAX_WORKERS);
+  const first = integer('first-queue', text(values, 'first-queue'), 0, 0x10000 - 3 * workers);
   const mask = integer('mark-mask', text(values, 'mark-mask'), 1, 0xffffffff);
   const injectMark = integer('inject-mark', text(values, 'inject-mark'), 1, 0xffffffff);
   markLayout(mask, injectMark);
@@ -136,9 +137,7 @@ function ruleOptions(values: Values): RunOptions['rules'] {
   return {
     mask,
     injectMark,
-    setupQueues: { first, count: 1 },
-    dataQueues: { first: first + 1, count: 1 },
-    superSegmentQueues: { first: first + 2, count: 1 },
+    ...queueRanges(first, workers),
     strict: values['strict'] === true,
     dataWhenNoState: values['new-namespace'] === true,
     optionKinds: encoding === 'legacy' ? [253, 69, 70] : [253],

@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { TcpcryptError } from '../../errors/catalogue.ts';
-import { CheckpointLog, checkpointFile, openStateDirectory } from './checkpoint.ts';
+import { CheckpointLog, checkpointFile, openStateDirectory, refuseOtherWorkers } from './checkpoint.ts';
 
 function directory(t: TestContext): string {
   const path = mkdtempSync('/dev/shm/tcpcrypt-checkpoint-');
@@ -52,7 +52,7 @@ test('a record is a copy: what the caller does with its bytes later does not mat
 
 test('killed in the middle of a write: at every byte, the records before it are read', (t) => {
   const path = directory(t);
-  const file = join(path, checkpointFile);
+  const file = join(path, checkpointFile());
   const { log } = open(path);
   const ends: [sizeBytes: number, records: Record<string, string>][] = [[statSync(file).size, {}]];
   const expected: Record<string, string> = {};
@@ -87,7 +87,7 @@ test('killed in the middle of a write: at every byte, the records before it are 
 
 test('a damaged record is reported and ignored, at every bit; the others are read', (t) => {
   const path = directory(t);
-  const file = join(path, checkpointFile);
+  const file = join(path, checkpointFile());
   const { log } = open(path);
   log.put('first', bytes('1'));
   const start = statSync(file).size;
@@ -112,7 +112,7 @@ test('a damaged record is reported and ignored, at every bit; the others are rea
 test('a file of something else, or of another version, is reported and replaced', (t) => {
   const path = directory(t);
   for (const content of ['', 'tcp', 'something else altogether', 'tcpcrypt\0\0\0\x09']) {
-    writeFileSync(join(path, checkpointFile), content);
+    writeFileSync(join(path, checkpointFile()), content);
     const { log, complaints } = open(path);
     assert.deepEqual([...complaints.map((error) => error.code)], ['ERR_TCPCRYPT_STATE_INVALID']);
     log.put('a', bytes('x'));
@@ -122,7 +122,7 @@ test('a file of something else, or of another version, is reported and replaced'
 
 test('the log is for its owner alone and stays small however much is written', (t) => {
   const path = directory(t);
-  const file = join(path, checkpointFile);
+  const file = join(path, checkpointFile());
   // What others can read already is not written into.
   writeFileSync(file, '', { mode: 0o644 });
   writeFileSync(`${file}.new`, '', { mode: 0o644 });
@@ -134,8 +134,29 @@ test('the log is for its owner alone and stays small however much is written', (
     assert.ok(statSync(file).size <= 64 << 10);
   }
   assert.equal(statSync(file).mode & 0o777, 0o600);
-  assert.deepEqual(readdirSync(path), [checkpointFile]);
+  assert.deepEqual(readdirSync(path), [checkpointFile()]);
   assert.deepEqual(read(path).complaints, []);
+});
+
+test('logs of another number of workers: refused while a connection lives in one, else removed', (t) => {
+  const path = directory(t);
+  const names = () => readdirSync(path).sort();
+  const logs = [0, 1].map((worker) => new CheckpointLog(path, () => {}, checkpointFile(worker, 2)));
+  logs[1]!.put('a', Buffer.from('x'));
+  writeFileSync(join(path, 'policy.json'), '{}');
+  const before = names();
+  assert.deepEqual(before, ['connections-1-of-2.log', 'connections-2-of-2.log', 'policy.json']);
+  for (const workers of [1, 3]) {
+    assert.throws(() => refuseOtherWorkers(path, workers), {
+      code: 'ERR_TCPCRYPT_STATE_DIR',
+      message: /2-of-2\.log has 1 connections of another number of workers/,
+    });
+  }
+  refuseOtherWorkers(path, 2);
+  assert.deepEqual(names(), before);
+  logs[1]!.delete('a');
+  refuseOtherWorkers(path, 1);
+  assert.deepEqual(names(), ['policy.json']);
 });
 
 test('a state directory must be in memory', (t) => {

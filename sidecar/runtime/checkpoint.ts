@@ -11,15 +11,17 @@
  * at the next start. When the log is more than twice what lives in it, it is written anew under another name
  * and renamed, so at every moment one whole log stands under the name. No fsync: the file never reaches a disk.
  *
- * Invariant: `#live` is what `load` would read from the file, and `#sizeBytes` the file's size.
+ * Invariant: `#live` is what `readLog` would read from the file, and `#sizeBytes` the file's size.
  */
 import {
   closeSync,
   fchmodSync,
   ftruncateSync,
   openSync,
+  readdirSync,
   readFileSync,
   renameSync,
+  rmSync,
   statfsSync,
   writeSync,
 } from 'node:fs';
@@ -43,7 +45,33 @@ const COMPACT_MIN_BYTES = 64 << 10;
 const TMPFS_MAGIC = 0x01021994;
 const RAMFS_MAGIC = 0x858458f6;
 
-export const checkpointFile = 'connections.log';
+/** The log of one of `workers` packet threads. */
+export function checkpointFile(worker = 0, workers = 1): string {
+  return workers === 1 ? 'connections.log' : `connections-${worker + 1}-of-${workers}.log`;
+}
+
+/** A log's name by whatever number of packet threads. */
+const CHECKPOINT_FILE = /^connections(-\d+-of-\d+)?\.log$/;
+
+/**
+ * Which thread a connection belongs to depends on how many there are, so no other number can take back what so many
+ * left. Removes the logs of another number where nothing lives in them; throws ERR_TCPCRYPT_STATE_DIR if something does.
+ */
+export function refuseOtherWorkers(directory: string, workers: number): void {
+  const own = new Set(Array.from({ length: workers }, (_, worker) => checkpointFile(worker, workers)));
+  const others = readdirSync(directory).filter((name) => CHECKPOINT_FILE.test(name) && !own.has(name));
+  for (const name of others) {
+    const { size } = readLog(join(directory, name)).live;
+    if (size > 0) {
+      throw new TcpcryptError(
+        'ERR_TCPCRYPT_STATE_DIR',
+        `${join(directory, name)} has ${size} connections of another number of workers: start with that number, ` +
+          'or remove the file, and they end',
+      );
+    }
+  }
+  for (const name of others) rmSync(join(directory, name));
+}
 
 /** Makes the directory if it is not there, owner only. Throws ERR_TCPCRYPT_STATE_DIR unless it is in memory. */
 export function openStateDirectory(directory: string): void {
@@ -65,7 +93,7 @@ export function openStateDirectory(directory: string): void {
 
 export class CheckpointLog implements CheckpointStore {
   readonly #path: string;
-  readonly #live = new Map<string, Uint8Array>();
+  readonly #live: Map<string, Uint8Array>;
   readonly #report: (error: TcpcryptError) => void;
   #liveBytes = HEADER_BYTES;
   #sizeBytes = 0;
@@ -76,10 +104,13 @@ export class CheckpointLog implements CheckpointStore {
    * `report` and otherwise ignored: a lost checkpoint costs connections at the next restart, a thrown error
    * would cost them now.
    */
-  constructor(directory: string, report: (error: TcpcryptError) => void) {
-    this.#path = join(directory, checkpointFile);
+  constructor(directory: string, report: (error: TcpcryptError) => void, file = checkpointFile()) {
+    this.#path = join(directory, file);
     this.#report = report;
-    for (const problem of this.#load()) {
+    const { live, problems } = readLog(this.#path);
+    this.#live = live;
+    for (const [key, record] of live) this.#liveBytes += frameBytes(key, record);
+    for (const problem of problems) {
       report(new TcpcryptError('ERR_TCPCRYPT_STATE_INVALID', `${this.#path}: ${problem}`));
     }
     this.#fd = this.#writeAnew();
@@ -157,43 +188,46 @@ export class CheckpointLog implements CheckpointStore {
       throw error;
     }
   }
+}
 
-  /** Reads the log into `#live`; returns what was wrong with it. */
-  #load(): string[] {
-    let bytes: Buffer;
-    try {
-      bytes = readFileSync(this.#path);
-    } catch (error) {
-      return (error as NodeJS.ErrnoException).code === 'ENOENT' ? [] : [(error as Error).message];
-    }
-    if (!bytes.subarray(0, HEADER_BYTES).equals(header())) return ['not a checkpoint of this version'];
-    const problems: string[] = [];
-    let offset = HEADER_BYTES;
-    while (offset < bytes.length) {
-      const end = frameEnd(bytes, offset);
-      if (end === undefined) {
-        problems.push(`cut short at byte ${offset}`);
-        break;
-      }
-      if (!this.#apply(bytes, offset, end)) problems.push(`damaged record at byte ${offset}`);
-      offset = end;
-    }
-    return problems;
+/** What lives in a log, and what is wrong with it. */
+function readLog(path: string): { live: Map<string, Uint8Array>; problems: string[] } {
+  const live = new Map<string, Uint8Array>();
+  const problems: string[] = [];
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') problems.push((error as Error).message);
+    return { live, problems };
   }
+  if (!bytes.subarray(0, HEADER_BYTES).equals(header())) {
+    return { live, problems: ['not a checkpoint of this version'] };
+  }
+  let offset = HEADER_BYTES;
+  while (offset < bytes.length) {
+    const end = frameEnd(bytes, offset);
+    if (end === undefined) {
+      problems.push(`cut short at byte ${offset}`);
+      break;
+    }
+    if (!apply(live, bytes, offset, end)) problems.push(`damaged record at byte ${offset}`);
+    offset = end;
+  }
+  return { live, problems };
+}
 
-  /** Applies one frame if it is whole; false if it is damaged. */
-  #apply(bytes: Buffer, start: number, end: number): boolean {
-    const body = bytes.subarray(start + FRAME_BYTES, end);
-    if (bytes.readUInt32BE(start + 4) !== checksum(bytes.subarray(start, start + 4), body)) return false;
-    const keyEnd = BODY_HEAD_BYTES + body.readUInt16BE(1);
-    if (keyEnd > body.length) return false;
-    const key = body.toString('utf8', BODY_HEAD_BYTES, keyEnd);
-    this.#forget(key);
-    if (body[0] !== PUT) return body[0] === DELETE;
-    this.#live.set(key, Uint8Array.from(body.subarray(keyEnd)));
-    this.#liveBytes += end - start;
-    return true;
-  }
+/** Applies one frame if it is whole; false if it is damaged. */
+function apply(live: Map<string, Uint8Array>, bytes: Buffer, start: number, end: number): boolean {
+  const body = bytes.subarray(start + FRAME_BYTES, end);
+  if (bytes.readUInt32BE(start + 4) !== checksum(bytes.subarray(start, start + 4), body)) return false;
+  const keyEnd = BODY_HEAD_BYTES + body.readUInt16BE(1);
+  if (keyEnd > body.length) return false;
+  const key = body.toString('utf8', BODY_HEAD_BYTES, keyEnd);
+  live.delete(key);
+  if (body[0] !== PUT) return body[0] === DELETE;
+  live.set(key, Uint8Array.from(body.subarray(keyEnd)));
+  return true;
 }
 
 function header(): Buffer {

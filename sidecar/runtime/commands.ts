@@ -32,7 +32,13 @@ const rules = {
     type: 'string',
     value: 'NUMBER',
     default: DEFAULT_FIRST_QUEUE,
-    help: 'the first of three NFQUEUE numbers: set-up, data, super-segments',
+    help: 'the first of three NFQUEUE numbers for each worker: set-up, data, super-segments',
+  },
+  workers: {
+    type: 'string',
+    value: 'NUMBER',
+    default: '1',
+    help: 'packet threads, 1 to 8; the connections between two addresses are all of one',
   },
   'mark-mask': {
     type: 'string',

@@ -6,8 +6,11 @@ import type { TrustKey } from '../protocol/types.ts';
 import type { AppSupport, ConnectionInfo } from '../rewriter/types.ts';
 import type { Series } from './shared-counters.ts';
 
-/** Settings of the packet thread. */
+/** Settings of a packet thread. */
 export interface PacketThreadOptions {
+  /** Which of how many it is, from 0. */
+  readonly worker: number;
+  readonly workers: number;
   readonly setupQueue: number;
   readonly dataQueue: number;
   readonly superSegmentQueue: number;

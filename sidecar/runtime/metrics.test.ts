@@ -23,7 +23,8 @@ const fixed: Record<string, readonly string[]> = {
 
 function setUp(): { metrics: Metrics; counters: Counters } {
   const reader = new CounterReader();
-  const counters = new Counters(reader.memory, (series) => reader.announced(series));
+  const source = reader.source();
+  const counters = new Counters(source.memory, source.announced);
   return { metrics: new Metrics(reader), counters };
 }
 
@@ -53,6 +54,32 @@ test('names tell type and unit, help is a sentence, histograms have ascending bu
     if (type === 'histogram') assert.match(name, /_seconds$/);
     for (const label of labels) assert.doesNotMatch(label, /address|ip|pod|port/);
   }
+});
+
+test('what several packet threads count is one sum, histograms too', async () => {
+  const reader = new CounterReader();
+  const threads = [0, 1].map(() => {
+    const source = reader.source();
+    return new Counters(source.memory, source.announced);
+  });
+  for (const [i, counters] of threads.entries()) {
+    // At other places in the memory of each.
+    if (i === 1) counters.slot('tcpcrypt_session_cache_entries');
+    counters.add(counters.slot('tcpcrypt_packets_total', { queue: 'data', verdict: 'accept' }), 3 + i);
+    counters
+      .histogram('tcpcrypt_packet_latency_seconds', metrics.tcpcrypt_packet_latency_seconds.buckets!)
+      .observe(0);
+  }
+  const only = threads[1]!;
+  only.add(only.slot('tcpcrypt_packets_total', { queue: 'setup', verdict: 'drop' }), 2);
+  const all = new Metrics(reader);
+  assert.deepEqual(await lines(all, 'tcpcrypt_packets_total{'), [
+    'tcpcrypt_packets_total{queue="data",verdict="accept"} 7',
+    'tcpcrypt_packets_total{queue="setup",verdict="drop"} 2',
+  ]);
+  assert.deepEqual(await lines(all, 'tcpcrypt_packet_latency_seconds_count'), [
+    'tcpcrypt_packet_latency_seconds_count 2',
+  ]);
 });
 
 test('what the packet thread counts is exported, series by series', async () => {

@@ -11,7 +11,8 @@ import { encrypted, plain, temporaryDirectory } from './testing.ts';
 
 function setUp(verbose = false, keyLog?: KeyLog) {
   const reader = new CounterReader();
-  const counters = new Counters(reader.memory, (series) => reader.announced(series));
+  const source = reader.source();
+  const counters = new Counters(source.memory, source.announced);
   const lines: [level: string, message: string, fields: Record<string, unknown>][] = [];
   const classify = createClassifier(parseBlocks(['10.0.0.0/8', 'fd00::/8']), parseBlocks(['10.0.0.7']));
   const log = (...line: (typeof lines)[number]): void => void lines.push(line);

@@ -14,6 +14,8 @@ import { PacketLoop, type PacketLoopOptions, type PacketQueue, type Sender } fro
 import { CounterReader, Counters } from './shared-counters.ts';
 
 const layout = markLayout();
+/** The loop's own number. */
+const worker = 5;
 const SYN = 0x02;
 const ACK = 0x10;
 
@@ -85,7 +87,8 @@ function setUp(
   const data = new FakeQueue();
   const superSegment = new FakeQueue();
   const reader = new CounterReader();
-  const counters = new Counters(reader.memory, (series) => reader.announced(series));
+  const source = reader.source();
+  const counters = new Counters(source.memory, source.announced);
   const logged: unknown[] = [];
   const waited: [maxWaitMs: number, dueMs: number][] = [];
   const queues = [setup, data, superSegment];
@@ -123,6 +126,7 @@ function setUp(
         },
       }) as unknown as RewriterMachine,
     layout,
+    worker,
     strict: false,
     counters,
     log: (_level, message, fields) => void logged.push([message, fields]),
@@ -189,7 +193,7 @@ test('packets of the super-segment queue: its mark, and what offloads mean for e
     ]),
   );
   const [single, whole] = [ConnectionState.tcpcrypt, ConnectionState.superSegment].map((state) =>
-    verdictMark(layout, state),
+    verdictMark(layout, state, worker),
   );
   assert.deepEqual(data.given, [[9, verdicts.repeat, whole, undefined]]);
   assert.ok(superSegment.given.every(([, verdict, mark]) => verdict === verdicts.repeat && mark === single));
@@ -232,8 +236,8 @@ test('a verdict with a mark repeats the hook with it; one without accepts, our b
   }
   loop.turn(0);
   assert.deepEqual(data.given, [
-    [0, verdicts.repeat, verdictMark(layout, ConnectionState.tcpcrypt, 0, foreign), 50],
-    [1, verdicts.repeat, verdictMark(layout, ConnectionState.plain, 0, foreign), undefined],
+    [0, verdicts.repeat, verdictMark(layout, ConnectionState.tcpcrypt, worker, foreign), 50],
+    [1, verdicts.repeat, verdictMark(layout, ConnectionState.plain, worker, foreign), undefined],
     [2, verdicts.accept, foreign, undefined],
     [3, verdicts.accept, undefined, 60],
     [4, verdicts.drop, undefined, undefined],
@@ -335,7 +339,7 @@ test('a packet sent afresh is dropped from its queue and leaves anew, with the m
   assert.deepEqual(data.given, [
     [1, verdicts.drop, undefined, undefined],
     [2, verdicts.drop, undefined, undefined],
-    [3, verdicts.repeat, verdictMark(layout, ConnectionState.tcpcrypt), 60],
+    [3, verdicts.repeat, verdictMark(layout, ConnectionState.tcpcrypt, worker), 60],
   ]);
   assert.equal(count('tcpcrypt_injected_packets_total', { to: 'kernel', result: 'sent' }), 1);
   assert.equal(count('tcpcrypt_injected_packets_total', { to: 'network', result: 'sent' }), 1);

@@ -68,6 +68,8 @@ export interface PacketLoopOptions {
   readonly ahead?: { readonly missing: boolean; replenish(): void };
   readonly createMachine: (output: Output) => RewriterMachine;
   readonly layout: MarkLayout;
+  /** Its number in marks. */
+  readonly worker: number;
   /** A new connection that could not be handled is dropped, not passed. */
   readonly strict: boolean;
   readonly counters: Counters;
@@ -287,7 +289,7 @@ export class PacketLoop {
   }
 
   #accept(queued: Queued, { bytes, mark, afresh }: Verdict & { kind: 'accept' }): void {
-    const { layout } = this.#options;
+    const { layout, worker } = this.#options;
     const { packetMark, encrypted, direction } = queued;
     const payload = bytes && { payload: bytes };
     const state = mark && stateFor(mark);
@@ -302,7 +304,7 @@ export class PacketLoop {
       return this.#inject(direction === 'in' ? 'kernel' : 'network', whole, renewal);
     }
     if (state !== undefined) {
-      const marked = verdictMark(layout, state, 0, packetMark);
+      const marked = verdictMark(layout, state, worker, packetMark);
       this.#answer(queued, verdicts.repeat, { ...payload, mark: marked });
       return;
     }

@@ -1,4 +1,4 @@
-/** The main thread's end of the packet thread: messages out with a wake-up, answers back by id. */
+/** The main thread's end of one packet thread: messages out with a wake-up, answers back by id. */
 import { extname } from 'node:path';
 import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { TcpcryptError } from '../../errors/catalogue.ts';
@@ -15,7 +15,7 @@ import {
   type PacketThreadOptions,
   type ToPacketThread,
 } from './messages.ts';
-import type { CounterReader } from './shared-counters.ts';
+import type { CounterSource } from './shared-counters.ts';
 
 /** Without a sign of life for so long the packet thread counts as stuck. */
 const HEARTBEAT_LIMIT_MS = 5000;
@@ -40,7 +40,7 @@ export class PacketPort {
   readonly #worker: Worker;
   readonly #port: MessagePort;
   readonly #cells: Float64Array;
-  readonly #counters: CounterReader;
+  readonly #counters: CounterSource;
   readonly #events: PacketPortEvents;
   readonly #pending = new Map<number, Pending>();
   readonly #ready = Promise.withResolvers<void>();
@@ -52,7 +52,7 @@ export class PacketPort {
   /** Starts the thread. Throws what keeps it from handling packets. */
   static async start(
     options: PacketThreadOptions,
-    counters: CounterReader,
+    counters: CounterSource,
     events: PacketPortEvents,
   ): Promise<PacketPort> {
     const port = new PacketPort(options, counters, events);
@@ -60,7 +60,7 @@ export class PacketPort {
     return port;
   }
 
-  private constructor(options: PacketThreadOptions, counters: CounterReader, events: PacketPortEvents) {
+  private constructor(options: PacketThreadOptions, counters: CounterSource, events: PacketPortEvents) {
     const cellMemory = createCells();
     const { port1, port2 } = new MessageChannel();
     this.#counters = counters;

@@ -1,5 +1,5 @@
 /**
- * The packet thread: the kernel's queues, the rewriter and the checkpoint. It sleeps in native code, where no event
+ * A packet thread: its queues of the kernel's, a rewriter and a checkpoint of its own. It sleeps in native code, where no event
  * of JavaScript runs, so the main thread posts a message and then wakes it; it looks for messages at each turn.
  * It logs by message and counts in shared memory.
  */
@@ -17,7 +17,7 @@ import { nativeHmac, nativeSuites } from '../nfqueue-bindings/suites.ts';
 import { Rewriter } from '../rewriter/rewriter.ts';
 import type { RewriterMachine, SocketInfo } from '../rewriter/types.ts';
 import { Administration } from './administration.ts';
-import { CheckpointLog, openStateDirectory } from './checkpoint.ts';
+import { CheckpointLog, checkpointFile, openStateDirectory, refuseOtherWorkers } from './checkpoint.ts';
 import { monotonicMs } from './clock.ts';
 import { KeyLog } from './keylog.ts';
 import { cells, type FromPacketThread, type PacketThreadOptions } from './messages.ts';
@@ -92,10 +92,11 @@ async function run(): Promise<void> {
     batch: SUPER_SEGMENT_BATCH,
     receiveBufferBytes: SUPER_SEGMENT_BUFFER_BYTES,
   });
+  const { worker } = options;
   const layout = markLayout(options.markMask, options.injectMark);
   using none = new RawSender({ mark: options.injectMark });
-  using offered = new RawSender({ mark: verdictMark(layout, ConnectionState.offered) });
-  using tcpcrypt = new RawSender({ mark: verdictMark(layout, ConnectionState.tcpcrypt) });
+  using offered = new RawSender({ mark: verdictMark(layout, ConnectionState.offered, worker) });
+  using tcpcrypt = new RawSender({ mark: verdictMark(layout, ConnectionState.tcpcrypt, worker) });
   const store = openStore();
   const keyLog = openKeyLog();
   const observer = createObserver({
@@ -130,6 +131,7 @@ async function run(): Promise<void> {
         ...(store && { store }),
       }),
     layout,
+    worker,
     strict: options.strict,
     counters,
     log,
@@ -191,12 +193,15 @@ function openKeyLog(): KeyLog | undefined {
 }
 
 function openStore(): CheckpointLog | undefined {
-  if (options.stateDir === undefined) return undefined;
+  const { stateDir, worker, workers } = options;
+  if (stateDir === undefined) return undefined;
+  if (worker === 0) refuseOtherWorkers(stateDir, workers);
   const errors = counters.slot('tcpcrypt_checkpoint_errors_total');
-  return new CheckpointLog(options.stateDir, ({ code, message }) => {
+  const report = ({ code, message }: TcpcryptError): void => {
     counters.add(errors);
     log('error', 'checkpoint', { code, error: message });
-  });
+  };
+  return new CheckpointLog(stateDir, report, checkpointFile(worker, workers));
 }
 
 function kernelSockets(): SocketInfo[] {

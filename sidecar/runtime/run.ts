@@ -1,11 +1,11 @@
 /**
- * `tcpcrypt run`: puts the process together. Packets are the packet thread's (packet-thread.ts); everything else, which
+ * `tcpcrypt run`: puts the process together. Packets are the packet threads' (packet-thread.ts); everything else, which
  * may take its time, is here: settings, the API, metrics, the list of sockets, the log, the end.
  */
 import { once } from 'node:events';
 import type { Server } from 'node:http';
 import { TcpcryptError } from '../../errors/catalogue.ts';
-import { RULE_LAYOUT } from '../../netfilter/rules.ts';
+import { type QueueRange, RULE_LAYOUT } from '../../netfilter/rules.ts';
 import { errorFields, type Logger } from '../../observability/log.ts';
 import { createMetricsServer, type ListenAddress, listenOnPort } from '../../observability/metrics-server.ts';
 import { listenOnPath } from '../../observability/unix-socket.ts';
@@ -19,12 +19,12 @@ import { untilFinished } from './drain.ts';
 import { gateways, isConntrackNearFull, queueDrops } from './kernel-state.ts';
 import { keyLogVariable } from './keylog.ts';
 import { Metrics } from './metrics.ts';
-import { PacketPort } from './packet-port.ts';
 import { requireCapabilities } from './privileges.ts';
 import { ensureRules, installRules, removeRules } from './rules.ts';
 import { Settings } from './settings.ts';
 import { CounterReader } from './shared-counters.ts';
 import { policySchema, version } from './version.ts';
+import { Workers } from './workers.ts';
 
 const APPLICATION_SOCKET_MODE = 0o666;
 const CONTROL_SOCKET_MODE = 0o600;
@@ -52,14 +52,14 @@ export async function run(options: RunOptions, log: Logger): Promise<void> {
 
   const died = Promise.withResolvers<never>();
   died.promise.catch(() => {});
-  const packets = await PacketPort.start(
-    {
-      ...packetOptions(options),
-      keyLogFile,
-      policy: settings.policy,
-      trustKeys: settings.trustKeys,
-      verbose: log.isLevelEnabled('debug'),
-    },
+  const shared = {
+    keyLogFile,
+    policy: settings.policy,
+    trustKeys: settings.trustKeys,
+    verbose: log.isLevelEnabled('debug'),
+  };
+  const packets = await Workers.start(
+    packetOptions(options).map((each) => ({ ...each, ...shared })),
     reader,
     {
       log: ({ level, message, fields }) => log[level](fields, message),
@@ -123,11 +123,15 @@ export async function run(options: RunOptions, log: Logger): Promise<void> {
   if (options.installRules) await takeRulesOut(packets, log);
 }
 
+/** For each worker. */
 function packetOptions({ rules, stateDir, encoding, clusterCidrs, nodeCidrs }: RunOptions) {
-  return {
-    setupQueue: rules.setupQueues.first,
-    dataQueue: rules.dataQueues.first,
-    superSegmentQueue: rules.superSegmentQueues.first,
+  const workers = rules.setupQueues.count;
+  return Array.from({ length: workers }, (_, worker) => ({
+    worker,
+    workers,
+    setupQueue: rules.setupQueues.first + worker,
+    dataQueue: rules.dataQueues.first + worker,
+    superSegmentQueue: rules.superSegmentQueues.first + worker,
     markMask: rules.mask,
     injectMark: rules.injectMark,
     strict: rules.strict,
@@ -136,7 +140,7 @@ function packetOptions({ rules, stateDir, encoding, clusterCidrs, nodeCidrs }: R
     clusterCidrs,
     // In a pod its node's, which kubelet's probes come from: most networks give that another address than the node has.
     nodeCidrs: nodeCidrs.length > 0 ? [...nodeCidrs, ...gateways()] : nodeCidrs,
-  };
+  }));
 }
 
 /** The signal that came first; a second one ends the waiting, with an unknown number of connections left. */
@@ -191,7 +195,10 @@ async function close(server: Server): Promise<void> {
 
 function dropsByQueue({ rules }: RunOptions) {
   const drops = queueDrops();
-  const of = ({ first }: { first: number }) => drops.get(first) ?? 0;
+  const of = ({ first, count }: QueueRange) =>
+    Array.from({ length: count }, (_, worker) => drops.get(first + worker) ?? 0).reduce(
+      (sum, each) => sum + each,
+    );
   return [
     [{ queue: 'setup' }, of(rules.setupQueues)],
     [{ queue: 'data' }, of(rules.dataQueues)],
@@ -199,7 +206,7 @@ function dropsByQueue({ rules }: RunOptions) {
   ] as const;
 }
 
-function reconcile(packets: PacketPort, log: Logger): void {
+function reconcile(packets: Workers, log: Logger): void {
   if (!packets.alive) return;
   try {
     packets.reconcile(sockDiag({ family: 4 }), sockDiag({ family: 6 }));
@@ -216,7 +223,7 @@ function sockets(): SocketInfo[] {
 const TIME_WAIT = 6;
 
 /** Encrypted connections, and those on the way there, whose socket may still send data. */
-async function encryptedSockets(packets: PacketPort): Promise<Ends[]> {
+async function encryptedSockets(packets: Workers): Promise<Ends[]> {
   const able = sockets().filter(({ state }) => state !== TIME_WAIT);
   const living = new Set(able.map(({ local, remote }) => `${local} ${remote}`));
   const found: Ends[] = [];
@@ -229,7 +236,7 @@ async function encryptedSockets(packets: PacketPort): Promise<Ends[]> {
 }
 
 /** While rules are there a packet of an encrypted connection cannot leave in plain text; so these end first. */
-async function takeRulesOut(packets: PacketPort, log: Logger): Promise<void> {
+async function takeRulesOut(packets: Workers, log: Logger): Promise<void> {
   const encrypted = await encryptedSockets(packets);
   if (encrypted.length > 0) {
     log.warn({ connections: encrypted.length }, 'encrypted connections are reset: the rules go');

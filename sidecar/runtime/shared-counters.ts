@@ -1,9 +1,9 @@
 /**
- * Numbers that the packet thread counts and the main thread exports. They lie in shared memory, so counting
- * is one addition and a scrape never stops the packet thread. A series (a metric with one set of labels)
+ * Numbers that the packet threads count and the main thread exports. They lie in shared memory, so counting
+ * is one addition and a scrape never stops a packet thread. A series (a metric with one set of labels)
  * takes its slots when it is first used, and is then announced to the reader by message.
  *
- * One thread writes, any may read. Values are doubles, eight bytes aligned, which both supported
+ * Each packet thread has memory of its own and alone writes there; any thread may read. Values are doubles, eight bytes aligned, which both supported
  * architectures load and store whole.
  */
 
@@ -78,21 +78,42 @@ export interface SharedHistogram {
   observe(value: number, times?: number): void;
 }
 
-/** The reading end. */
-export class CounterReader {
-  readonly memory = createCounterMemory();
-  readonly #values = new Float64Array(this.memory);
-  readonly #series = new Map<string, Series[]>();
+/** Memory for one writer, and whom its series are announced to. */
+export interface CounterSource {
+  readonly memory: SharedArrayBuffer;
+  announced(series: Series): void;
+}
 
-  announced(series: Series): void {
-    const list = this.#series.get(series.metric);
-    if (list === undefined) this.#series.set(series.metric, [series]);
-    else list.push(series);
+/** The reading end: what several writers count is one sum. */
+export class CounterReader {
+  /** By metric: each set of labels, and where its values are. */
+  readonly #series = new Map<string, Map<string, { labels: Labels; places: Float64Array[] }>>();
+
+  /** For one more writer. */
+  source(): CounterSource {
+    const memory = createCounterMemory();
+    const values = new Float64Array(memory);
+    return {
+      memory,
+      announced: ({ metric, labels, slot }) => this.#add(metric, labels, values.subarray(slot)),
+    };
   }
 
   /** Each series of a metric with its first `width` values. */
   read(metric: string, width = 1): { labels: Labels; values: Float64Array }[] {
-    const list = this.#series.get(metric) ?? [];
-    return list.map(({ labels, slot }) => ({ labels, values: this.#values.slice(slot, slot + width) }));
+    return [...(this.#series.get(metric)?.values() ?? [])].map(({ labels, places }) => {
+      const values = new Float64Array(width);
+      for (const place of places) for (let i = 0; i < width; i++) values[i]! += place[i]!;
+      return { labels, values };
+    });
+  }
+
+  #add(metric: string, labels: Labels, place: Float64Array): void {
+    const series = this.#series.get(metric) ?? new Map();
+    this.#series.set(metric, series);
+    const key = JSON.stringify(labels);
+    const known = series.get(key);
+    if (known === undefined) series.set(key, { labels, places: [place] });
+    else known.places.push(place);
   }
 }

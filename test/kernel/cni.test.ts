@@ -270,6 +270,7 @@ test("the agent reads a sidecar's arguments as the sidecar does", () => {
   const cases = [
     [],
     ['--strict', '--first-queue', '7'],
+    ['--workers=4', '--first-queue=100'],
     ['--exclude-port=1:2', '--exclude-port', '99', '--exclude-cidr=10.0.0.0/8', '--exclude-cidr', 'fd00::/8'],
     ['--encoding=legacy', '--mark-mask=0x3f', '--inject-mark', '0x40', '--policy', '/x', '--grace=3'],
   ];

@@ -62,7 +62,6 @@ for (const variant of ['nft', 'legacy'] as const) {
     for (const wanted of [
       options,
       all,
-      { ...all, spread: 'address' as const },
       { ...all, strict: true, dataWhenNoState: false, untrackOthers: false },
     ]) {
       await install(wanted, where);

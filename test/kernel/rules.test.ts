@@ -484,7 +484,7 @@ for (const variant of ['nft', 'legacy'] as const) {
     assert.equal(tracked(lab.a)[0]?.state, tcpcrypt);
   });
 
-  test(`${variant}: one busy peer is spread over all workers, each connection stays with its own`, async (t) => {
+  test(`${variant}: connections go to workers by their addresses, and stay there`, async (t) => {
     if (!requireRoot(t)) return;
     const count = 4;
     const range = (first: number) => ({ first, count });
@@ -492,30 +492,39 @@ for (const variant of ['nft', 'legacy'] as const) {
     using lab = new RulesLab(queues, variant);
     await lab.install();
     await echo(lab.a);
+    const [, net, last] = /^(.*\.)(\d+)$/.exec(lab.b.address4())!;
+    const peers = Array.from({ length: 20 }, (_, i) => `${net}${Number(last) + 1 + i}`);
+    for (const peer of peers) lab.b.ip('address', 'add', `${peer}/32`, 'dev', lab.b.device());
+    for (const peer of peers) lab.a.ip('route', 'add', `${peer}/32`, 'dev', lab.a.device());
     using responder = await Responder.start(lab.a, { syn: 'offered', synAck: 'tcpcrypt', workers: count });
+    // Two connections from each address, one after the other.
     const source = `
-      const net = require('node:net'); let left = 40;
-      for (let i = 0; i < 40; i++) net.connect(80, process.argv[1]).on('data', function () { this.destroy(); --left || process.exit(); }).write('x');`;
-    lab.b.run(process.execPath, ['-e', source, lab.a.address4()]);
-    await sleep(200);
-    const setups = Array.from({ length: count }, (_, worker) => {
-      return responder.seen.filter(
-        (seen) => seen.kind === 'setup' && seen.flags === 'S' && seen.worker === worker,
-      ).length;
+      const net = require('node:net'); const [host, ...peers] = process.argv.slice(1);
+      const open = (localAddress) => new Promise((done) => net.connect({ host, port: 80, localAddress })
+        .on('data', function () { this.destroy(); done(); }).write('x'));
+      Promise.all(peers.map(async (peer) => { await open(peer); await open(peer); })).then(() => process.exit());`;
+    lab.b.run(process.execPath, ['-e', source, lab.a.address4(), ...peers]);
+    await responder.quiet();
+    const workers = peers.map((peer) => {
+      const entries = tracked(lab.a).filter(({ line }) =>
+        line.includes(`src=${peer} dst=${lab.a.address4()}`),
+      );
+      assert.equal(entries.length, 2, peer);
+      return entries.map(({ worker }) => worker);
     });
     assert.ok(
-      setups.every((syns) => syns > 0),
-      `SYNs by worker: ${setups}`,
+      workers.every(([first, second]) => first === second),
+      JSON.stringify(workers),
     );
-    for (const [worker, syns] of setups.entries()) {
-      const answers = responder.seen.filter((seen) => seen.flags === 'SA' && seen.worker === worker);
-      assert.equal(answers.length, syns, `worker ${worker}`);
-      assert.equal(
-        tracked(lab.a).filter((entry) => entry.worker === worker).length,
-        syns,
-        `worker ${worker}`,
-      );
-      await responder.quiet();
+    const used = new Set(workers.map(([first]) => first!));
+    assert.ok(used.size > 1, JSON.stringify(workers));
+    for (const worker of used) {
+      const of = (flags: string) =>
+        responder.seen.filter(
+          (seen) => seen.kind === 'setup' && seen.flags === flags && seen.worker === worker,
+        );
+      assert.equal(of('S').length, 2 * workers.filter(([first]) => first === worker).length);
+      assert.equal(of('SA').length, of('S').length, `worker ${worker}`);
       assert.ok(responder.seen.some((seen) => seen.kind === 'data' && seen.worker === worker));
     }
   });
