@@ -4,10 +4,12 @@
  * machine changes little. `--filter TEXT` runs only the rows whose name has it.
  */
 
+import { randomBytes } from 'node:crypto';
 import { parseArgs } from 'node:util';
 import { getHeapStatistics } from 'node:v8';
 import { type SegmentInPlace, suites } from '../sidecar/crypto/asm.ts';
 import { nativeSuites } from '../sidecar/nfqueue-bindings/suites.ts';
+import { cachedSessions, liveConnections } from './lookups.ts';
 import { encryptedPath } from './packet-path.ts';
 
 const { values } = parseArgs({ options: { filter: { type: 'string', default: '' } } });
@@ -93,6 +95,33 @@ function packetPath(): void {
   }
 }
 
+/** As many as a busy host has: what a lookup costs must not depend on it. */
+const CONNECTIONS = [100, 10_000];
+const SESSIONS = [1000, 100_000];
+
+function lookUps(): void {
+  for (const count of CONNECTIONS) {
+    const name = `find one of ${count} live connections`;
+    if (!wanted(name)) continue;
+    const { packets, find } = liveConnections(count);
+    print(name, measure(packets, find), 0);
+  }
+  for (const count of SESSIONS) {
+    const name = `refuse a session that is none of ${count} cached`;
+    if (!wanted(name)) continue;
+    const cache = cachedSessions(count);
+    const unknown = Array.from({ length: 20_000 }, () => randomBytes(9));
+    print(
+      name,
+      measure(unknown.length, () => {
+        for (const sid of unknown) if (cache.accept(sid, 0) !== undefined) throw new Error('it is not there');
+      }),
+      0,
+    );
+  }
+}
+
 console.log(`${''.padEnd(58)} ${'CPU'.padStart(11)} ${'heap'.padStart(8)}`);
 primitives();
 packetPath();
+lookUps();

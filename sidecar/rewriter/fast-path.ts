@@ -32,7 +32,7 @@ import {
 } from '../wire/packet.ts';
 import { type Connection, comeWhole } from './connection.ts';
 import { CHECKPOINT_BYTES, MAX_GENERATION_BYTES, maxWireBytes } from './encrypting.ts';
-import { type FlowPlace, Flows, placeFlow } from './flows.ts';
+import { type FlowPlace, placeFlow } from './flows.ts';
 import { ackToKernel, ackToWire, extend, seqAt, toKernel, toWire } from './offsets.ts';
 import type { Rewriter } from './rewriter.ts';
 import { MAX_PACKET_BYTES } from './seal.ts';
@@ -82,7 +82,6 @@ const aggregateShapes = [shapeOf(false, AGGREGATE_MAC_BYTES), shapeOf(true, AGGR
 
 export class FastPath {
   private readonly rw: Rewriter;
-  private readonly flows: Flows;
   private readonly flow: FlowPlace = {
     localAt: 0,
     remoteAt: 0,
@@ -103,7 +102,6 @@ export class FastPath {
 
   constructor(rw: Rewriter) {
     this.rw = rw;
-    this.flows = new Flows(rw.table);
   }
 
   /**
@@ -127,7 +125,7 @@ export class FastPath {
     if (dataAt < tcp + TCP_HEADER_BYTES || dataAt > end) return -1;
     const out = direction === 'out';
     placeFlow(this.flow, start, tcp, out);
-    const c = this.flows.find(ring, this.flow);
+    const c = this.rw.flows.find(ring, this.flow);
     if (c === undefined || c.phase !== 'encrypting') return -1;
     const { generations, aggregate } = c.secured!;
     // What came over the other queue than its connection asks for puts that right.

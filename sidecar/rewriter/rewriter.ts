@@ -42,6 +42,7 @@ import { encode } from './checkpoint.ts';
 import { type Connection, comeWhole, newConnection } from './connection.ts';
 import { receiveEncrypted, sendEncrypted } from './encrypting.ts';
 import { FastPath } from './fast-path.ts';
+import { Flows } from './flows.ts';
 import { OVERHEAD_BYTES, receiveIcmp } from './icmp.ts';
 import { infoOf, stateOf } from './info.ts';
 import { endInSetup, forgetKeys, learnFromEnd, storeKey } from './lifecycle.ts';
@@ -102,6 +103,8 @@ export class Rewriter implements RewriterMachine {
   readonly hints = new ExchangeHints();
   readonly paths = new PathMtus();
   readonly table = new Map<string, Connection>();
+  /** The same by a packet's bytes. */
+  readonly flows = new Flows();
   readonly syns = new Map<string, SynRecord>();
   policy: Policy;
   /** Of the policy's those that there are. */
@@ -452,7 +455,10 @@ export class Rewriter implements RewriterMachine {
   add(c: Connection): void {
     // A plain connection's entry is for the lists alone: a flood of plain SYNs fills nothing.
     if (c.phase === 'plain' && this.isFull()) return;
+    const before = this.table.get(c.key);
+    if (before !== undefined) this.flows.remove(before);
     this.table.set(c.key, c);
+    this.flows.add(c);
   }
 
   remove(c: Connection): void {
@@ -462,7 +468,9 @@ export class Rewriter implements RewriterMachine {
     this.stopCollecting(c);
     forgetKeys(this, c);
     this.store?.delete(storeKey(c));
-    if (this.table.get(c.key) === c) this.table.delete(c.key);
+    if (this.table.get(c.key) !== c) return;
+    this.table.delete(c.key);
+    this.flows.remove(c);
   }
 
   rememberSyn(key: string, record: SynRecord): void {
