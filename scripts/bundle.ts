@@ -1,14 +1,15 @@
 /**
  * Makes what the image runs: each command and the packet thread as one JavaScript module, with what they share beside
- * them, and the native addon. Node.js then neither strips types nor finds modules at start, which takes 60 MB off every
- * process. Into the folder given, anew, with the licences of the packages whose code is in it.
+ * them, and the native addon: this machine's, or the file given. Node.js then neither strips types nor finds modules at
+ * start, which takes 60 MB off every process. Into the folder given, anew, with the licences of the packages whose code
+ * is in it.
  */
 import { cpSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 
-const [outdir] = process.argv.slice(2);
-if (outdir === undefined) throw new Error('usage: bundle FOLDER');
+const [outdir, addon = 'sidecar/nfqueue-bindings/build/nfqueue.node'] = process.argv.slice(2);
+if (outdir === undefined) throw new Error('usage: bundle FOLDER [ADDON]');
 
 rmSync(outdir, { recursive: true, force: true });
 const { metafile } = await build({
@@ -38,7 +39,7 @@ const { metafile } = await build({
 const packages = new Set(
   Object.keys(metafile.inputs).flatMap((file) => /^.*node_modules\/(?:@[^/]+\/)?[^/]+/.exec(file)?.[0] ?? []),
 );
-cpSync('sidecar/nfqueue-bindings/build/nfqueue.node', join(outdir, 'build/nfqueue.node'));
+cpSync(addon, join(outdir, 'build/nfqueue.node'));
 writeFileSync(join(outdir, 'licences'), [...packages].sort().map(licence).join('\n'));
 
 function licence(folder: string): string {

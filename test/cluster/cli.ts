@@ -1,8 +1,9 @@
 /** `npm run cluster -- COMMAND`: see USAGE. */
 import { existsSync } from 'node:fs';
+import { parseArgs } from 'node:util';
 import { type NodeName, nodeNames } from './addresses.ts';
 import { Cluster, down, isUp, reboot, status, up } from './cluster.ts';
-import { baseImage, buildImages, productImage } from './images.ts';
+import { ARCHITECTURES, baseImage, buildImages, productImage } from './images.ts';
 import { buildPrograms, type ProgramName, programNames, programPath } from './programs.ts';
 import { progress } from './progress.ts';
 
@@ -13,7 +14,9 @@ const USAGE = `usage: npm run cluster -- COMMAND
   load-image FILE…   import image archives into both nodes
   kubectl ARGUMENT…  kubectl as the administrator
   reboot NODE        ${nodeNames.join(' or ')}: as a power failure, and the start after it
-  image [FILE]       build the product's image as an archive (default: build/tcpcrypt-image.tar)
+  image [FILE]       build the product's image as an archive (default: build/tcpcrypt-image.tar);
+                     with --platform linux/amd64 or linux/arm64 for that one (other than this machine's:
+                     build/tcpcrypt-image-ARCH.tar)
   build [PROGRAM…]   build the cluster's programs, some, or all and the tests' images; say where the programs are:
                      ${programNames.join(', ')}
 TCPCRYPT_CLUSTER names the cluster (default: default); several may be up at once.
@@ -39,8 +42,7 @@ async function main([command, ...args]: readonly string[]): Promise<number> {
     case 'kubectl':
       return kubectl(cluster, args);
     case 'image':
-      await progress('the base, of Debian packages', baseImage);
-      await progress('the image', () => productImage(args[0]));
+      await image(args);
       return 0;
     case 'reboot':
       if (!nodeNames.includes(args[0] as NodeName)) throw new UsageError('reboot needs the name of a node');
@@ -61,6 +63,23 @@ async function main([command, ...args]: readonly string[]): Promise<number> {
       throw new UsageError(
         command === undefined ? 'a command is missing' : `there is no command '${command}'`,
       );
+  }
+}
+
+async function image(args: readonly string[]): Promise<void> {
+  const { values, positionals } = imageArguments(args);
+  const architecture = ARCHITECTURES.find((each) => values.platform === `linux/${each}`);
+  if (values.platform !== undefined && architecture === undefined)
+    throw new UsageError(`there is no image for '${values.platform}'`);
+  await progress('the base, of Debian packages', baseImage);
+  await progress('the image', () => productImage(architecture, positionals[0]));
+}
+
+function imageArguments(args: readonly string[]) {
+  try {
+    return parseArgs({ args: [...args], options: { platform: { type: 'string' } }, allowPositionals: true });
+  } catch (error) {
+    throw new UsageError((error as Error).message);
   }
 }
 

@@ -28,6 +28,10 @@ export const TOOLS_IMAGE = 'localhost/tcpcrypt-test-tools:1';
 /** The tools, and the rule installers of Istio and of Linkerd. */
 export const MESH_IMAGE = 'localhost/tcpcrypt-test-mesh:1';
 export const PRODUCT_IMAGE = 'localhost/tcpcrypt:dev';
+/** As images and Debian name them. */
+export const ARCHITECTURES = ['amd64', 'arm64'] as const;
+export type Architecture = (typeof ARCHITECTURES)[number];
+const machineArchitecture: Architecture = process.arch === 'arm64' ? 'arm64' : 'amd64';
 export const NEXT_TAG = 'next';
 const NEXT_IMAGE = `localhost/tcpcrypt:${NEXT_TAG}`;
 
@@ -50,6 +54,8 @@ export interface ImageBuild {
   readonly buildArgs?: Readonly<Record<string, string>>;
   /** Of everything in it; seconds since the epoch. */
   readonly timestamp?: number;
+  /** Default: this machine's. */
+  readonly architecture?: Architecture;
 }
 
 /**
@@ -58,8 +64,9 @@ export interface ImageBuild {
  */
 export function buildImage(build: ImageBuild, archive: string): void {
   const { tag, context, dockerfile = join(context, 'Dockerfile'), buildArgs = {}, timestamp = 0 } = build;
+  const { architecture = machineArchitecture } = build;
   const args = Object.entries(buildArgs).flatMap(([name, value]) => ['--build-arg', `${name}=${value}`]);
-  args.push(...authorities());
+  args.push(...authorities(), ...platform(architecture));
   const how = ['--isolation', 'chroot', '--layers', '--pull=never', '--timestamp', String(timestamp)];
   mkdirSync(dirname(archive), { recursive: true });
   const idFile = `${archive}.${process.pid}.id`;
@@ -69,6 +76,13 @@ export function buildImage(build: ImageBuild, archive: string): void {
   const isThere = existsSync(archive) && existsSync(written) && readFileSync(written, 'utf8').trim() === id;
   if (!isThere) exportImage(id, tag, archive);
   renameSync(idFile, written);
+}
+
+/** Debian 12's buildah takes bases for the image's platform, unless it is told which it builds on. */
+function platform(architecture: Architecture): string[] {
+  if (architecture === machineArchitecture) return [];
+  const machine = `BUILDPLATFORM=linux/${machineArchitecture}`;
+  return ['--platform', `linux/${architecture}`, '--build-arg', machine];
 }
 
 /** Where the network has certificate authorities of its own, npm in a build has to know them as npm here does. */
@@ -157,14 +171,23 @@ export async function baseImage(): Promise<void> {
 
 /**
  * The product's own image, from its own Dockerfile; returns the archive. `$TCPCRYPT_IMAGE` names another archive to
- * test, whose image has the same name.
+ * test, whose image has the same name, for this machine.
  */
-export async function productImage(archive = join(repository, 'build/tcpcrypt-image.tar')): Promise<string> {
+export async function productImage(
+  architecture = machineArchitecture,
+  archive = productArchive(architecture),
+): Promise<string> {
   const given = process.env['TCPCRYPT_IMAGE'];
-  if (given) return given;
+  if (given && architecture === machineArchitecture) return given;
   await baseImage();
-  buildImage({ tag: PRODUCT_IMAGE, context: repository, buildArgs: { BASE: BASE_IMAGE } }, archive);
+  const buildArgs = { BASE: BASE_IMAGE };
+  buildImage({ tag: PRODUCT_IMAGE, context: repository, buildArgs, architecture }, archive);
   return archive;
+}
+
+function productArchive(architecture: Architecture): string {
+  const suffix = architecture === machineArchitecture ? '' : `-${architecture}`;
+  return join(repository, `build/tcpcrypt-image${suffix}.tar`);
 }
 
 /** The same layers under another name, for upgrades. */
@@ -209,5 +232,6 @@ export async function meshImage(): Promise<string> {
 
 /** All that the tests load, so that none of them waits for it. */
 export async function buildImages(): Promise<void> {
-  for (const make of [pauseImage, corednsImage, toolsImage, meshImage, productImage]) await make();
+  for (const make of [pauseImage, corednsImage, toolsImage, meshImage]) await make();
+  for (const architecture of ARCHITECTURES) await productImage(architecture);
 }
