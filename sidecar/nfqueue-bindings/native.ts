@@ -30,15 +30,6 @@ interface NativeRawSender {
   close(): void;
 }
 
-export interface NativeTransform {
-  crypt(offset: number, data: Uint8Array): void;
-  tag(ciphertext: Uint8Array, assoc: Uint8Array, ackOffset: number, out: Uint8Array): void;
-  /** `segment`: 96 bytes, as suites.ts lays them out. */
-  seal(bytes: Uint8Array, segment: Uint8Array): number;
-  open(bytes: Uint8Array, segment: Uint8Array): number;
-  destroy(): void;
-}
-
 /** A private key of X25519 or ML-KEM-768. */
 export interface NativePrivateKey {
   agree(peer: Uint8Array, secret: Uint8Array): boolean;
@@ -58,7 +49,16 @@ interface Native {
   ) => NativeQueue;
   Poller: new (...queues: readonly NativeQueue[]) => NativePoller;
   RawSender: new (mark: number, netns: string | undefined) => NativeRawSender;
-  Transform: new (suite: number, directionKey: Uint8Array) => NativeTransform;
+  /** Returns the transform's number, by which the others of this thread know it until it is destroyed. */
+  makeTransform(suite: number, directionKey: Uint8Array): number;
+  destroyTransform(transform: number): void;
+  /** Those of this thread that live. */
+  countTransforms(): number;
+  crypt(transform: number, offset: number, data: Uint8Array): void;
+  tag(transform: number, ciphertext: Uint8Array, assoc: Uint8Array, ackOffset: number, out: Uint8Array): void;
+  /** `segment`: 104 bytes, as suites.ts lays them out. */
+  seal(bytes: Uint8Array, segment: Uint8Array): number;
+  open(bytes: Uint8Array, segment: Uint8Array): number;
   PrivateKey: new (isMlKem768: boolean, random: Uint8Array, publicKey: Uint8Array) => NativePrivateKey;
   encapsulate(encapsulationKey: Uint8Array, ciphertext: Uint8Array, secret: Uint8Array): boolean;
   hmac(key: Uint8Array, message: Uint8Array, out: Uint8Array): void;

@@ -80,8 +80,8 @@ for (const [id, suite] of suites) {
 
 test('keys of a wrong length, and what is no suite, are refused', () => {
   const bytes = (length: number) => new Uint8Array(length);
-  assert.throws(() => new native.Transform(0x200, bytes(32)), RangeError);
-  assert.throws(() => new native.Transform(0x100, bytes(33)), RangeError);
+  assert.throws(() => native.makeTransform(0x200, bytes(32)), RangeError);
+  assert.throws(() => native.makeTransform(0x100, bytes(33)), RangeError);
   assert.throws(() => nativeSuites.get(0x100)!.asm(bytes(31)), RangeError);
 });
 
@@ -118,12 +118,25 @@ test('more transforms than there are contexts, of every suite, take turns', () =
   }
 });
 
-test('contexts that are thrown away are collected', () => {
-  // Under the sanitiser a context that is freed twice, or used afterwards, ends the process.
-  for (let i = 0; i < 5000; i++) {
-    const asm = nativeSuites.get(0x601)!.asm(new Uint8Array(32).fill(i));
-    if (i % 3 === 0) asm.destroy();
+test('a transform that is destroyed is gone, once and for all, and others stay', () => {
+  // Under the sanitiser one that is freed twice, or used afterwards, ends the process.
+  const before = native.countTransforms();
+  const made = Array.from({ length: 5000 }, (_, i) =>
+    nativeSuites.get(0x601)!.asm(new Uint8Array(32).fill(i)),
+  );
+  assert.equal(native.countTransforms(), before + 5000);
+  for (const asm of made.filter((_, i) => i % 3 > 0)) {
+    asm.destroy();
+    asm.destroy();
+    assert.throws(() => asm.crypt(0, new Uint8Array(1)), /destroyed/);
   }
+  const rest = made.filter((_, i) => i % 3 === 0);
+  assert.equal(native.countTransforms(), before + rest.length);
+  for (const asm of rest) {
+    asm.crypt(0, new Uint8Array(1));
+    asm.destroy();
+  }
+  assert.equal(native.countTransforms(), before);
 });
 
 test('HMAC-SHA-256 is the one of node:crypto, for keys below and above a block', () => {

@@ -6,7 +6,7 @@
 import { type Asm, type SegmentInPlace, type Suite, suites, UNCHECKED } from '../crypto/asm.ts';
 import type { Hmac } from '../crypto/kdf.ts';
 import { slabs } from '../wire/bytes.ts';
-import { coded, type NativeTransform, native } from './native.ts';
+import { coded, native } from './native.ts';
 
 /** As `suites` of crypto/asm.ts. */
 export const nativeSuites: ReadonlyMap<number, Suite> = new Map(
@@ -20,16 +20,17 @@ export const nativeSuites: ReadonlyMap<number, Suite> = new Map(
 export const nativeHmac: Hmac = native.hmac;
 
 /** A segment as the addon reads it (SegmentDescription in src/transform-binding.cc). */
-const description = new Uint8Array(96);
-const offsets = new Float64Array(description.buffer, 0, 2);
-const places = new Uint32Array(description.buffer, 16, 4);
-const restOfSum = new Int32Array(description.buffer, 32, 1);
-const ASSOC_AT = 36;
+const description = new Uint8Array(104);
+const numbers = new Float64Array(description.buffer, 0, 3);
+const places = new Uint32Array(description.buffer, 24, 4);
+const restOfSum = new Int32Array(description.buffer, 40, 1);
+const ASSOC_AT = 44;
 
-function describe(segment: SegmentInPlace, rest: number): Uint8Array {
+function describe(transform: number, segment: SegmentInPlace, rest: number): Uint8Array {
   const { assoc, assocBytes } = segment;
-  offsets[0] = segment.offset;
-  offsets[1] = segment.ackOffset;
+  numbers[0] = segment.offset;
+  numbers[1] = segment.ackOffset;
+  numbers[2] = transform;
   places[0] = segment.tagAt;
   places[1] = segment.dataAt;
   places[2] = segment.end;
@@ -39,35 +40,40 @@ function describe(segment: SegmentInPlace, rest: number): Uint8Array {
   return description;
 }
 
+const MAC_BYTES = 16;
 const tagBytes = slabs(4096);
 
+/** Its keys stay with the addon until `destroy`: the garbage collector does not look after them. */
 class NativeAsm implements Asm {
-  readonly macBytes = 16;
-  readonly #native: NativeTransform;
+  readonly #transform: number;
 
   constructor(suiteId: number, directionKey: Uint8Array) {
-    this.#native = coded(() => new native.Transform(suiteId, directionKey));
+    this.#transform = coded(() => native.makeTransform(suiteId, directionKey));
+  }
+
+  get macBytes(): 16 {
+    return MAC_BYTES;
   }
 
   crypt(offset: number, data: Uint8Array): void {
-    this.#native.crypt(offset, data);
+    native.crypt(this.#transform, offset, data);
   }
 
   tag(ciphertext: Uint8Array, assoc: Uint8Array, ackOffset: number): Uint8Array {
-    const tag = tagBytes(this.macBytes);
-    this.#native.tag(ciphertext, assoc, ackOffset, tag);
+    const tag = tagBytes(MAC_BYTES);
+    native.tag(this.#transform, ciphertext, assoc, ackOffset, tag);
     return tag;
   }
 
   seal(segment: SegmentInPlace, summed = true): number {
-    return this.#native.seal(segment.bytes, describe(segment, summed ? 0 : UNCHECKED));
+    return native.seal(segment.bytes, describe(this.#transform, segment, summed ? 0 : UNCHECKED));
   }
 
   open(segment: SegmentInPlace, rest: number): number {
-    return this.#native.open(segment.bytes, describe(segment, rest));
+    return native.open(segment.bytes, describe(this.#transform, segment, rest));
   }
 
   destroy(): void {
-    this.#native.destroy();
+    native.destroyTransform(this.#transform);
   }
 }

@@ -6,6 +6,7 @@
  * have to retransmit or read.
  */
 import type { Asm, Suite } from '../crypto/asm.ts';
+import { slabs } from '../wire/bytes.ts';
 import { directionKeys, erase, nextMasterKey } from './key-schedule.ts';
 import type { Role } from './types.ts';
 
@@ -50,8 +51,11 @@ export interface GenerationsRecord {
   readonly initiated: boolean;
 }
 
+/** Apart from what lives a moment only, which would keep eight times their bytes. */
+const masterKeys = slabs(4096);
+
 export class Generations {
-  readonly live: Generation[] = [];
+  readonly live: Generation[];
   /** The generation that new data is sent under, and the highest that has verified from the peer. */
   txNumber = 0;
   rxNumber = 0;
@@ -62,20 +66,20 @@ export class Generations {
   private readonly role: Role;
 
   /**
-   * `masterKey` is mk[0]; the object owns it from now on. `role` is that of the session's first connection,
-   * `txStart` the offset of the first byte that we send.
+   * `masterKey` is mk[number]; it is copied and erased. `role` is that of the session's first connection, `txStart` the
+   * offset of the first byte that we send.
    */
-  constructor(suite: Suite, role: Role, masterKey: Uint8Array, txStart: number) {
+  constructor(suite: Suite, role: Role, masterKey: Uint8Array, txStart: number | undefined, number = 0) {
     this.suite = suite;
     this.role = role;
-    this.push(0, masterKey, txStart);
+    // Not pushed to an empty array, which would take room for sixteen more.
+    this.live = [this.make(number, masterKey, txStart)];
   }
 
   static restore(suite: Suite, role: Role, record: GenerationsRecord): Generations {
     const [oldest, ...later] = record.live;
-    const restored = new Generations(suite, role, oldest!.masterKey, 0);
-    restored.live.pop();
-    for (const each of [oldest!, ...later]) restored.push(each.number, each.masterKey, each.txStart);
+    const restored = new Generations(suite, role, oldest!.masterKey, oldest!.txStart, oldest!.number);
+    for (const each of later) restored.push(each.number, each.masterKey, each.txStart);
     restored.txNumber = record.txNumber;
     restored.rxNumber = record.rxNumber;
     restored.labelling = record.labelling;
@@ -95,6 +99,15 @@ export class Generations {
   }
 
   private push(number: number, masterKey: Uint8Array, txStart: number | undefined): Generation {
+    const generation = this.make(number, masterKey, txStart);
+    this.live.push(generation);
+    return generation;
+  }
+
+  private make(number: number, key: Uint8Array, txStart: number | undefined): Generation {
+    const masterKey = masterKeys(key.length);
+    masterKey.set(key);
+    erase(key);
     const keys = directionKeys(masterKey);
     const [txKey, rxKey] = this.role === 'C' ? [keys.cs, keys.sc] : [keys.sc, keys.cs];
     const generation = {
@@ -106,7 +119,6 @@ export class Generations {
       rxFrom: undefined,
     };
     erase(keys.cs, keys.sc);
-    this.live.push(generation);
     return generation;
   }
 

@@ -27,14 +27,14 @@ export class SuperSegmentSize {
     this.wholeAgainAt = next + this.cleanBytes;
   }
 
-  /** Whether super-segments are whole again once the peer has everything before `offset`. */
-  isWholeBy(offset: number): boolean {
-    return this.whole || offset >= this.wholeAgainAt;
+  /** Whether super-segments, which are not whole now, are once the peer has everything before `offset`. */
+  isWholeAgainBy(offset: number): boolean {
+    return !this.whole && offset >= this.wholeAgainAt;
   }
 
   /** The peer has everything before `offset`. */
   acknowledged(offset: number): void {
-    if (this.whole || !this.isWholeBy(offset)) return;
+    if (!this.isWholeAgainBy(offset)) return;
     this.whole = true;
     this.wholeSince = offset;
   }

@@ -17,7 +17,7 @@ import {
   SYNCOOKIE,
 } from '../wire/suboptions.ts';
 import { sendInit1 } from './c-mode.ts';
-import { type Connection, newConnection } from './connection.ts';
+import { Connection } from './connection.ts';
 import { becomeEncryptedFromCache, becomePlain, dropChain, resumable } from './lifecycle.ts';
 import { refuse } from './plain.ts';
 import type { Rewriter } from './rewriter.ts';
@@ -34,7 +34,7 @@ const SYN_TIMEOUT_MS = 900;
 export function sendSyn(rw: Rewriter, c: Connection | undefined, p: Packet, token: number): void {
   if (c?.active && seqNumber(p) === c.isnLocal) return repeatSyn(rw, c, p, token);
   if (c) rw.remove(c);
-  const fresh = newConnection(rw.identify(p, 'out', true), 'syn_sent');
+  const fresh = new Connection(rw.identify(p, 'out', true), 'syn_sent');
   fresh.isnLocal = seqNumber(p);
   const { options, hasMac } = viewOf(rw, p);
   const incompatible = options === undefined ? 'malformed' : options.incompatible;

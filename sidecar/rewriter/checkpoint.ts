@@ -6,7 +6,7 @@ import type { Suite } from '../crypto/asm.ts';
 import { keyExchanges } from '../crypto/key-exchange.ts';
 import { Generations } from '../protocol/generations.ts';
 import { parsePacket } from '../wire/packet.ts';
-import { type Connection, newConnection, type Secured } from './connection.ts';
+import { Connection, type Secured } from './connection.ts';
 
 const VERSION = 2;
 
@@ -60,7 +60,8 @@ export function encode(c: Connection): Uint8Array {
     template: toHex(c.template?.bytes),
     synAckBody: toHex(c.synAckBody),
     initSent: toHex(c.initSent),
-    initSeen: toHex(c.initSeen),
+    initSeen:
+      c.init2Head === undefined ? toHex(c.initSeen) : Buffer.from(c.init2Head, 'latin1').toString('hex'),
     ...(c.secured && { secured: encodeSecured(c.secured) }),
   };
   return Buffer.from(JSON.stringify(record));
@@ -69,7 +70,7 @@ export function encode(c: Connection): Uint8Array {
 function encodeSecured({ generations, sessionId, ...rest }: Secured) {
   const record = generations.record();
   const live = record.live.map((each) => ({ ...each, masterKey: toHex(each.masterKey) }));
-  return { ...rest, sessionId: toHex(sessionId), generations: { ...record, live } };
+  return { ...rest, sessionId, generations: { ...record, live } };
 }
 
 type SecuredRecord = ReturnType<typeof encodeSecured>;
@@ -84,7 +85,7 @@ function decodeSecured(
   const live = generations.live.map((each) => ({ ...each, masterKey: fromHex(each.masterKey) }));
   const restored = Generations.restore(suite, rest.sessionRole, { ...generations, live });
   const { aggregate } = suite;
-  return { ...rest, aggregate, keyId: rest.keyId, sessionId: fromHex(sessionId), generations: restored };
+  return { ...rest, aggregate, keyId: rest.keyId, sessionId, generations: restored };
 }
 
 /** JSON has null for what is undefined. */
@@ -102,16 +103,17 @@ export function decode(bytes: Uint8Array, suites: Suites): Connection | undefine
     const secured = record.secured && decodeSecured(record.secured, suites);
     const fields = fieldsOf(record.fields);
     if (!secured && fields.phase !== 'plain') return undefined;
-    return {
-      ...newConnection({ ...fields, key: Buffer.from(record.key, 'hex').toString('latin1') }, fields.phase),
-      ...fields,
+    const key = Buffer.from(record.key, 'hex').toString('latin1');
+    const c = Object.assign(new Connection({ ...fields, key }, fields.phase), fields, {
       tsVal: record.tsVal < 0 ? undefined : record.tsVal,
       template,
       synAckBody: fromHex(record.synAckBody),
       initSent: record.initSent ? fromHex(record.initSent) : undefined,
       initSeen: record.initSeen ? fromHex(record.initSeen) : undefined,
       secured,
-    };
+    });
+    if (c.phase === 'encrypting') c.endSetup();
+    return c;
   } catch {
     return undefined;
   }

@@ -4,6 +4,7 @@
  * but a SYN, and an RST where policy lets it.
  */
 import { equalTags } from '../crypto/asm.ts';
+import { SuperSegmentSize } from '../protocol/super-segment-size.ts';
 import { associatedData } from '../wire/assoc.ts';
 import { buildSegment, segmentsOf } from '../wire/build.ts';
 import {
@@ -121,7 +122,10 @@ export function sendEncrypted(
     suboptions: [],
   };
   rw.toNetwork(sealSackAhead(rw, c, segment));
-  if (payload.length > 0 && offset < c.txNext) c.superSegmentSize.retransmitted(c.txNext);
+  if (payload.length > 0 && offset < c.txNext) {
+    c.superSegmentSize ??= new SuperSegmentSize();
+    c.superSegmentSize.retransmitted(c.txNext);
+  }
   const end = offset + payload.length + (flags & FIN ? 1 : 0);
   if (end > c.txNext) {
     c.bytesOut += Math.max(0, offset + payload.length - c.txNext);
@@ -188,7 +192,7 @@ export function open(rw: Rewriter, c: Connection, p: Packet): Verified | undefin
   const received = toWire(c.kernelAck, c.rxDelta);
   if (!generation) {
     // Of a generation that is over: the peer repeats it because our acknowledgement was lost.
-    if (offset + payload.length <= received && c.template) rw.toNetwork(sealOwn(rw, c, []));
+    if (offset + payload.length <= received && c.hasTemplate) rw.toNetwork(sealOwn(rw, c, []));
     return undefined;
   }
   // SACK edges of the peer's refer to our stream.
@@ -205,7 +209,7 @@ export function open(rw: Rewriter, c: Connection, p: Packet): Verified | undefin
   if (options.timestamps) c.tsEcho = options.timestamps.val;
   if (ackOffset <= c.txNext && ackOffset > c.txAcked) {
     c.txAcked = ackOffset;
-    c.superSegmentSize.acknowledged(ackOffset);
+    c.superSegmentSize?.acknowledged(ackOffset);
   }
   const changed = generations.verified(generation, {
     labelled: label !== undefined,
@@ -263,7 +267,7 @@ export function deliver(rw: Rewriter, c: Connection, p: Packet, v: Verified, tok
   if (v.unknownMandatory.length) {
     replies.push({ opcode: UNKNOWN, data: Uint8Array.from(v.unknownMandatory.slice(0, 4)) });
   }
-  if (replies.length && c.template && !c.secured!.generations.labelling) {
+  if (replies.length && c.hasTemplate && !c.secured!.generations.labelling) {
     for (const reply of replies) rw.toNetwork(sealOwn(rw, c, [reply]));
   }
 }
@@ -288,9 +292,8 @@ export function receiveEncrypted(rw: Rewriter, c: Connection, p: Packet, token: 
 
 /** S asks again because our answer to its INIT2 was lost; it is answered in whatever state. */
 function isLateInit2(c: Connection, p: Packet, options: TcpOptions | 'malformed'): boolean {
-  if (!c.active || options === 'malformed' || !options.crypt.length || !c.initSeen || !c.template)
-    return false;
-  return extend(seqNumber(p), c.isnRemote, 1) === 1 && equalTags(payloadOf(p), c.initSeen);
+  if (!c.active || options === 'malformed' || !options.crypt.length || !c.hasTemplate) return false;
+  return extend(seqNumber(p), c.isnRemote, 1) === 1 && c.isInit2(payloadOf(p));
 }
 
 /** An RST without MAC is the kernel's to judge, by RFC 5961, in the kernel's numbers. */
@@ -316,7 +319,7 @@ function passReset(rw: Rewriter, c: Connection, p: Packet, token: number): void 
  */
 function receiveSyn(rw: Rewriter, c: Connection, p: Packet, token: number): void {
   const repeated = flagsOf(p) & ACK && c.active && seqNumber(p) === c.isnRemote;
-  if (repeated && c.kernelAcked && c.template && rw.isMarked) {
+  if (repeated && c.kernelAcked && c.hasTemplate && rw.isMarked) {
     rw.toNetwork(sealOwn(rw, c, []));
     return rw.drop(token, 'repeated_syn_ack');
   }

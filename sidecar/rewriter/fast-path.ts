@@ -247,7 +247,7 @@ export class FastPath {
     if (offset < c.rxDelta || ackOffset < 0) return -1;
     // A part of a super-segment, or a path that is clean again.
     if (shapes === aggregateShapes && !coversExactly(shape, ring, at, offset, length)) return -1;
-    if (!c.superSegmentSize.whole && c.superSegmentSize.isWholeBy(ackOffset)) return -1;
+    if (c.superSegmentSize?.isWholeAgainBy(ackOffset)) return -1;
     const next = offset + length + (ring[tcp + 13] & FIN);
     if (c.txNext + Math.max(next, c.rxNext) - c.checkpointedAt >= CHECKPOINT_BYTES) return -1;
 
@@ -263,7 +263,7 @@ export class FastPath {
 
     if (ackOffset <= c.txNext && ackOffset > c.txAcked) {
       c.txAcked = ackOffset;
-      c.superSegmentSize.acknowledged(ackOffset);
+      c.superSegmentSize?.acknowledged(ackOffset);
     }
     if (next > c.rxNext) {
       c.bytesIn += Math.max(0, offset + length - c.rxNext);

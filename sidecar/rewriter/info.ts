@@ -23,7 +23,7 @@ export function infoOf(c: Connection): ConnectionInfo {
       keyExchange: keyExchanges.get(secured.keyExchange)!.name,
       suite: suites.get(secured.suite)!.name,
       handshake: secured.handshake,
-      sessionId: Buffer.from(secured.sessionId).toString('hex'),
+      sessionId: secured.sessionId,
     }),
     authenticated: bound ? secured.authenticated : false,
     peerAppSupport: c.peerAppSupport,

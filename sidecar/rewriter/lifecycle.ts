@@ -75,7 +75,7 @@ function secure(
   c.secured = {
     generations: new Generations(suite, role, master, 1 + c.txDelta),
     sessionRole: role,
-    sessionId: sid,
+    sessionId: Buffer.from(sid.buffer, sid.byteOffset, sid.length).toString('hex'),
     keyExchange,
     suite: id,
     aggregate: suite.aggregate,
@@ -97,6 +97,7 @@ export function becomeEncrypted(rw: Rewriter, c: Connection, session: Session): 
   c.initiation = undefined;
   c.phase = 'encrypting';
   rw.clearTimers(c);
+  c.endSetup();
   prepareEncryption(rw, c, session);
   confirmEncryption(rw, c);
   rw.toNetwork(sealOwn(rw, c, []));
@@ -110,7 +111,9 @@ export function becomeEncryptedFromCache(rw: Rewriter, c: Connection): void {
   c.chain = chain;
   c.phase = 'encrypting';
   rw.clearTimers(c);
-  secure(rw, c, secret, sid, attributes, masterKey(secret, c), 'cached');
+  const master = masterKey(secret, c);
+  c.endSetup();
+  secure(rw, c, secret, sid, attributes, master, 'cached');
   if (c.active) confirmEncryption(rw, c);
 }
 
@@ -122,6 +125,7 @@ export function confirmEncryption(rw: Rewriter, c: Connection): void {
 export function noteVerified(rw: Rewriter, c: Connection): void {
   if (c.verified) return;
   c.verified = true;
+  c.endSyn();
   rw.clearTimers(c);
   forgetSyn(rw, c);
   rw.negative.succeed(c.peer);
@@ -158,7 +162,7 @@ export function becomePlain(rw: Rewriter, c: Connection, reason: FallbackReason)
   c.rxDelta = 0;
   rw.clearTimers(c);
   // Its packets are still queued, marked tcpcrypt: a restart must know that it is plain.
-  if (c.synAckBody.length > 0 && c.template) rw.checkpoint(c);
+  if (c.synAckBody.length > 0 && c.hasTemplate) rw.checkpoint(c);
   decide(rw, c, 'plain');
 }
 

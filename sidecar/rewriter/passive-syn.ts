@@ -1,3 +1,4 @@
+import type { Algorithms } from '../protocol/handshake.ts';
 import type { CachedSession } from '../protocol/session-cache.ts';
 import { buildSegment, fieldsOf } from '../wire/build.ts';
 import { cryptOption, layoutCompact } from '../wire/options.ts';
@@ -24,14 +25,13 @@ import {
   NEXTK2_APP_SUPPORT,
   PKCONF,
   PKCONF_APP_SUPPORT,
-  type Suboption,
 } from '../wire/suboptions.ts';
-import { type Connection, newConnection } from './connection.ts';
+import { Connection } from './connection.ts';
 import { OVERHEAD_BYTES } from './icmp.ts';
 import { acceptResumption, becomeEncryptedFromCache, becomePlain, resetBoth } from './lifecycle.ts';
 import { refuse } from './plain.ts';
 import type { Rewriter } from './rewriter.ts';
-import { bodyOf, goodbye, has, headersOf, type SetupView, viewOf } from './setup.ts';
+import { bodyOf, has, headersOf, type SetupView, viewOf } from './setup.ts';
 import type { FallbackReason } from './types.ts';
 
 /** A SYN with CRYPT that the kernel has not answered yet, or has answered without a segment following. */
@@ -55,6 +55,27 @@ export interface SynRecord {
 }
 
 const NO_DATA = new Uint8Array(0);
+const MAX_SPECIFIERS = 4;
+
+/** What SYN-ACKs say under one policy; each body is made once, for all connections. */
+export class Answers {
+  readonly specifiers: readonly number[];
+  private readonly bodies = new Map<number, Uint8Array>();
+
+  constructor({ keyExchanges }: Algorithms) {
+    this.specifiers = keyExchanges.slice(0, MAX_SPECIFIERS);
+  }
+
+  /** The body of a CRYPT option with this suboption; PKCONF, with support of the application or not, has the specifiers. */
+  body(opcode: number): Uint8Array {
+    const made = this.bodies.get(opcode);
+    if (made) return made;
+    const names = opcode === PKCONF || opcode === PKCONF_APP_SUPPORT;
+    const body = encodeSuboptions([{ opcode, data: names ? encodeSpecifiers(this.specifiers) : NO_DATA }]);
+    this.bodies.set(opcode, body);
+    return body;
+  }
+}
 
 /** A SYN for our kernel, of a connection that is not encrypted. */
 export function receiveSyn(rw: Rewriter, c: Connection | undefined, p: Packet, token: number): void {
@@ -87,7 +108,7 @@ export function receiveSyn(rw: Rewriter, c: Connection | undefined, p: Packet, t
     if (c && (c.phase !== 'plain' || identity.decision.mode !== 'Strict')) {
       return rw.pass(token, rw.withoutOurOptions(p), c.finished ? 'plain' : undefined);
     }
-    const fresh = newConnection(identity, 'plain');
+    const fresh = new Connection(identity, 'plain');
     if (identity.decision.mode === 'Strict') return refuse(rw, fresh, p, token, 'in', why);
     rw.syns.delete(identity.key);
     becomePlain(rw, fresh, why);
@@ -129,16 +150,14 @@ function acceptSyn(
   const support = rw.appSupport(identity);
   const nextk1 = find(view.crypt!, NEXTK1);
   const resume = nextk1 && acceptResumption(rw, nextk1.data, identity);
-  const specifiers = rw.algorithms.keyExchanges.slice(0, 4);
+  const specifiers = rw.answers.specifiers;
   // The draft's section 6: an application that requires a tcpcrypt-aware peer makes any other connection plain.
   const refused =
     (has(view.crypt, HELLO_APP_MANDATORY) && support === 'none') ||
     (support === 'mandatory' && !peerAppSupport);
-  let list: Suboption[];
-  if (refused) list = goodbye([]);
-  else if (resume) list = [{ opcode: support === 'none' ? NEXTK2 : NEXTK2_APP_SUPPORT, data: NO_DATA }];
-  else
-    list = [{ opcode: support === 'none' ? PKCONF : PKCONF_APP_SUPPORT, data: encodeSpecifiers(specifiers) }];
+  let opcode = support === 'none' ? PKCONF : PKCONF_APP_SUPPORT;
+  if (refused) opcode = DECLINE;
+  else if (resume) opcode = support === 'none' ? NEXTK2 : NEXTK2_APP_SUPPORT;
   return {
     isn: seqNumber(p),
     offered: true,
@@ -148,7 +167,7 @@ function acceptSyn(
     clampedMss: rw.clampMss(p, mss),
     peerAppSupport,
     resume: refused ? undefined : resume,
-    answerBody: encodeSuboptions(list),
+    answerBody: rw.answers.body(opcode),
     specifiers: refused ? [] : specifiers,
   };
 }
@@ -157,8 +176,8 @@ function acceptSyn(
 function refuseResumption(rw: Rewriter, record: SynRecord): void {
   record.resume!.secret.fill(0);
   record.resume = undefined;
-  record.specifiers = rw.algorithms.keyExchanges.slice(0, 4);
-  record.answerBody = encodeSuboptions([{ opcode: PKCONF, data: encodeSpecifiers(record.specifiers) }]);
+  record.specifiers = rw.answers.specifiers;
+  record.answerBody = rw.answers.body(PKCONF);
 }
 
 /** Our kernel answers a SYN. */
@@ -188,9 +207,9 @@ export function sendSynAck(rw: Rewriter, c: Connection | undefined, p: Packet, t
   if (!record.offered) return rw.pass(token, undefined, 'offered');
   const laid = withBody(record.answerBody);
   if (c) rw.remove(c);
-  const fresh = newConnection({ ...identity, openedAt: record.at }, 'listen');
+  const fresh = new Connection({ ...identity, openedAt: record.at }, 'listen');
   fresh.isnRemote = record.isn;
-  noteIsn(fresh, seqNumber(p));
+  fresh.isnLocal = seqNumber(p);
   rw.add(fresh);
   if (!options || !laid || record.specifiers.length === 0) {
     const why = laid ? 'declined' : 'no_option_space';
@@ -238,12 +257,12 @@ function answersPlainSyn(
 ): void {
   if (!c && identity.decision.mode === 'Strict') {
     // Its SYN went by while we were away.
-    return refuse(rw, newConnection(identity, 'plain'), p, token, 'out', 'bypassed');
+    return refuse(rw, new Connection(identity, 'plain'), p, token, 'out', 'bypassed');
   }
   if (!c || c.finished) return rw.pass(token, undefined, 'plain');
   if (c.phase === 'plain' || c.isnRemote === isnRemote) return rw.pass(token);
   rw.remove(c);
-  const fresh = newConnection(identity, 'plain');
+  const fresh = new Connection(identity, 'plain');
   if (fresh.decision.mode === 'Strict') return refuse(rw, fresh, p, token, 'out', 'peer_unsupported');
   rw.add(fresh);
   becomePlain(rw, fresh, 'peer_unsupported');
@@ -253,6 +272,6 @@ function answersPlainSyn(
 
 /** With SYN cookies each SYN-ACK may have an ISN of its own; the first segment's ACK tells which counts. */
 function noteIsn(c: Connection, isn: number): void {
-  if (c.isnCandidates.length === 0) c.isnLocal = isn;
-  if (!c.isnCandidates.includes(isn)) c.isnCandidates = [isn, ...c.isnCandidates].slice(0, 4);
+  const known = c.isnCandidates.length === 0 ? [c.isnLocal] : c.isnCandidates;
+  if (!known.includes(isn)) c.isnCandidates = [isn, ...known].slice(0, 4);
 }

@@ -64,7 +64,11 @@ function markWhenDone(rw: Rewriter, c: Connection): 'plain' | undefined {
   if (!c.finished && c.peerPlainSeen && !c.goodbye) {
     const nothingOfOurs = c.active && !c.initSent;
     c.finished = nothingOfOurs || c.kernelAck > 1 + MAX_INIT_BYTES;
-    if (c.finished) rw.store?.delete(storeKey(c));
+    if (c.finished) {
+      c.initSent = undefined;
+      c.initSeen = undefined;
+      rw.store?.delete(storeKey(c));
+    }
   }
   return c.finished ? 'plain' : undefined;
 }
@@ -146,7 +150,8 @@ export function refuse(
 
 /** RST to both ends of a connection in setup or beyond, in numbers that each accepts. */
 export function resets(c: Connection): { toNetwork: Packet; toKernel: Packet } | undefined {
-  if (!c.template) return undefined;
+  const { template } = c;
+  if (!template) return undefined;
   const base: SegmentFields = {
     seq: 0,
     ack: 0,
@@ -156,12 +161,12 @@ export function resets(c: Connection): { toNetwork: Packet; toKernel: Packet } |
     options: NO_DATA,
     payload: NO_DATA,
   };
-  const toNetwork = buildSegment(c.template, {
+  const toNetwork = buildSegment(template, {
     ...base,
     seq: seqAt(c.isnLocal, c.txNext),
     ack: seqAt(c.isnRemote, Math.max(c.rxNext, 1 + c.rxDelta)),
   });
-  const toKernel = buildReply(c.template, {
+  const toKernel = buildReply(template, {
     ...base,
     seq: seqAt(c.isnRemote, c.kernelAck),
     ack: seqAt(c.isnLocal, Math.max(1, c.txNext - c.txDelta)),

@@ -39,14 +39,14 @@ import {
 import { receiveSynAck, sendSyn } from './active-syn.ts';
 import { activeTimeout, receiveInCMode, sendInCMode } from './c-mode.ts';
 import { encode } from './checkpoint.ts';
-import { type Connection, comeWhole, newConnection } from './connection.ts';
+import { Connection, comeWhole, type Identity } from './connection.ts';
 import { receiveEncrypted, sendEncrypted } from './encrypting.ts';
 import { FastPath } from './fast-path.ts';
 import { Flows } from './flows.ts';
 import { OVERHEAD_BYTES, receiveIcmp } from './icmp.ts';
 import { infoOf, stateOf } from './info.ts';
 import { endInSetup, forgetKeys, learnFromEnd, storeKey } from './lifecycle.ts';
-import { receiveSyn, type SynRecord, sendSynAck } from './passive-syn.ts';
+import { Answers, receiveSyn, type SynRecord, sendSynAck } from './passive-syn.ts';
 import { receivePlain, refuse, sendPlain } from './plain.ts';
 import {
   passiveTimeout,
@@ -109,6 +109,7 @@ export class Rewriter implements RewriterMachine {
   policy: Policy;
   /** Of the policy's those that there are. */
   algorithms: Algorithms;
+  answers: Answers;
   trustKeys: readonly TrustKey[];
   now = 0;
   /** The packet at hand. */
@@ -145,6 +146,7 @@ export class Rewriter implements RewriterMachine {
     this.suites = options.suites ?? suites;
     this.policy = options.policy;
     this.algorithms = this.algorithmsOf(options.policy);
+    this.answers = new Answers(this.algorithms);
     this.trustKeys = options.trustKeys ?? [];
     this.cache = new SessionCache(options.policy.sessionCache);
     this.fastPath = new FastPath(this);
@@ -221,7 +223,7 @@ export class Rewriter implements RewriterMachine {
     if (synAck && c?.active) return receiveSynAck(this, c, p, token);
     if (synAck && c && c.phase !== 'plain' && this.isMarked) return this.drop(token, 'setup_numbers');
     if (synAck && !c) {
-      const fresh = newConnection(this.identify(p, 'in', true), 'plain');
+      const fresh = new Connection(this.identify(p, 'in', true), 'plain');
       // The SYN went by while we were away.
       if (fresh.decision.mode === 'Strict') return refuse(this, fresh, p, token, 'in', 'bypassed');
       return this.pass(token, this.withoutOurOptions(p), 'plain');
@@ -338,13 +340,17 @@ export class Rewriter implements RewriterMachine {
   }
 
   hold(c: Connection, packet: Packet, token: number): void {
+    c.held ??= [];
     if (c.held.length >= this.limits.maxHeldPackets) return this.drop(token, 'held_too_many');
     const { superSegment } = this.queued.offload;
     c.held.push({ token, packet: copyPacket(packet), superSegment });
   }
 
   releaseHeld(c: Connection, how: 'send' | 'plain' | 'drop'): void {
-    for (const { token, packet, superSegment } of c.held.splice(0)) {
+    const { held } = c;
+    if (held === undefined) return;
+    c.held = undefined;
+    for (const { token, packet, superSegment } of held) {
       if (how === 'send') sendEncrypted(this, c, packet, token, superSegment);
       else if (how === 'plain') sendPlain(this, c, packet, token);
       else this.drop(token, 'held');
@@ -389,7 +395,7 @@ export class Rewriter implements RewriterMachine {
 
   // What connections ask of the whole
 
-  identify(p: Packet, direction: Direction, active: boolean) {
+  identify(p: Packet, direction: Direction, active: boolean): Identity {
     const peer = formatAddress(direction === 'out' ? destinationAddress(p) : sourceAddress(p));
     const listener = active === (direction === 'out') ? destinationPort(p) : sourcePort(p);
     return {
@@ -569,6 +575,7 @@ export class Rewriter implements RewriterMachine {
   setPolicy(policy: Policy): void {
     this.policy = policy;
     this.algorithms = this.algorithmsOf(policy);
+    this.answers = new Answers(this.algorithms);
     this.cache.setLimits(policy.sessionCache);
   }
 

@@ -157,6 +157,7 @@ export function receiveInSMode(rw: Rewriter, c: Connection, p: Packet, token: nu
     const verified = open(rw, c, whole);
     if (!verified) return rw.drop(token, 'mac');
     c.phase = 'encrypting';
+    c.endSetup();
     c.retransmitAt = undefined;
     noteVerified(rw, c);
     confirmEncryption(rw, c);
@@ -185,7 +186,7 @@ function repeatedInit1(rw: Rewriter, c: Connection, p: Packet, token: number): v
 /** ENCRYPTING as S: as any, but C's INIT1 may still be repeated, and our ISN may still be open. */
 export function receiveEncryptedPassive(rw: Rewriter, c: Connection, p: Packet, token: number): void {
   if (!c.verified) settleIsn(c, p);
-  if (c.initSent && has(viewOf(rw, p).crypt, INIT1) && !viewOf(rw, p).hasMac) {
+  if (c.txDelta > 0 && has(viewOf(rw, p).crypt, INIT1) && !viewOf(rw, p).hasMac) {
     return rw.drop(token, 'repeated_init');
   }
   receiveEncrypted(rw, c, p, token);

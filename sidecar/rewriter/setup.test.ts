@@ -29,7 +29,7 @@ import {
   parseSuboptions,
   UNKNOWN,
 } from '../wire/suboptions.ts';
-import { End, only, Script, testPolicy, text } from './testing.ts';
+import { End, MemoryStore, only, Script, testPolicy, text } from './testing.ts';
 
 const EXPERIMENTAL = { write: 'experimental', readBoth: false } as const;
 
@@ -353,6 +353,51 @@ describe('agreeing', () => {
       const [ack] = script.client.sent('network');
       assert.equal(optionsOf(ack!).macs, 1);
     }
+  });
+
+  it('answers no other INIT2, and the same one after a restart too', () => {
+    const store = new MemoryStore();
+    const script = new Script({ client: { store } });
+    const { init2 } = script.encrypt();
+    const { local, remote } = only(script.client);
+    const fresh = new End();
+    fresh.rewriter.restore([...store.records], [{ local, remote, state: 1, sendQueueBytes: 0 }], 1);
+    const other = payloadOf(init2).slice();
+    other[40]! ^= 1; // in the nonce
+    for (const end of [script.client, fresh]) {
+      assert.equal(end.fate('in', init2), 'drop');
+      assert.equal(end.sent('network').length, 1);
+      for (const payload of [other, payloadOf(init2).subarray(0, -1)]) {
+        assert.equal(end.fate('in', buildSegment(init2, { ...fieldsOf(init2), payload })), 'drop');
+        assert.equal(end.sent('network').length, 0);
+      }
+    }
+  });
+
+  it('keeps nothing of what only setup needs', () => {
+    const script = new Script();
+    script.client.rewriter.setAppSupport(80, 'support'); // so that the SYN's option has something in it
+    script.encrypt();
+    script.carry('server', { offset: 1, ack: 1, data: 'x' });
+    script.carry('client', { offset: 1, ack: 2, data: 'y' });
+    for (const { rewriter } of [script.client, script.server]) {
+      const [c] = [...rewriter.table.values()];
+      const { initSent, initSeen, initiation, held, resume, ackCookie, synBody, offered } = c!;
+      assert.deepEqual(
+        { initSent, initSeen, initiation, held, resume, ackCookie },
+        {
+          ...{ initSent: undefined, initSeen: undefined, initiation: undefined },
+          ...{ held: undefined, resume: undefined, ackCookie: undefined },
+        },
+      );
+      assert.equal(synBody.length, 0);
+      assert.equal(c!.active ? c!.synAckBody.length + offered.length : 0, 0);
+    }
+    const bodies = [41_000, 41_001].map((port) => {
+      script.syns(port);
+      return [...script.server.rewriter.table.values()].at(-1)!.synAckBody;
+    });
+    assert.equal(bodies[0], bodies[1], 'one array for all');
   });
 
   it('echoes a SYNCOOKIE as ACKCOOKIE beside INIT1', () => {

@@ -1,5 +1,5 @@
 /** What both openers' setups share: numbers that count, segments of our own, and what a segment says. */
-import { buildSegment } from '../wire/build.ts';
+import { buildSegment, fieldsOf } from '../wire/build.ts';
 import { concat } from '../wire/bytes.ts';
 import {
   cryptOption,
@@ -8,7 +8,16 @@ import {
   type TcpOptions,
   timestampsOption,
 } from '../wire/options.ts';
-import { ACK, ackNumber, flagsOf, optionBytes, type Packet, RST, seqNumber } from '../wire/packet.ts';
+import {
+  ACK,
+  ackNumber,
+  flagsOf,
+  optionBytes,
+  type Packet,
+  payloadLength,
+  RST,
+  seqNumber,
+} from '../wire/packet.ts';
 import {
   DECLINE,
   encodeSuboptions,
@@ -79,8 +88,9 @@ export function ownSegment(
   const items = c.tsVal === undefined ? [] : [timestampsOption(c.tsVal, c.tsEcho)];
   if (suboptions.length) items.push(cryptOption(encodeSuboptions(suboptions), rw.encodings));
   const options = layoutCompact(items);
-  if (!options || !c.template) return undefined;
-  return buildSegment(c.template, {
+  const { template } = c;
+  if (!options || !template) return undefined;
+  return buildSegment(template, {
     seq: seqAt(c.isnLocal, 1),
     ack: seqAt(c.isnRemote, 1),
     flags,
@@ -122,7 +132,8 @@ export function copyPacket(p: Packet): Packet {
   return { ...p, bytes: copyOf(p.bytes) };
 }
 
-/** The headers alone, as template for segments of our own. */
+/** The packet without its data, as template for segments of our own. */
 export function headersOf(p: Packet): Packet {
-  return { ...p, bytes: copyOf(p.bytes.subarray(0, p.payload)) };
+  if (payloadLength(p) === 0) return p;
+  return buildSegment(p, { ...fieldsOf(p), payload: new Uint8Array(0) });
 }

@@ -37,6 +37,7 @@ export function restore(
     const c = decode(record, rw.suites);
     const socket = c && bySocket.get(pairOf(c));
     if (!c || !socket || isAnother(c, socket)) {
+      c?.secured?.generations.destroy();
       rw.store?.delete(key);
       continue;
     }

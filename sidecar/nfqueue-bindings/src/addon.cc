@@ -75,7 +75,7 @@ Napi::Value parseForTest(const Napi::CallbackInfo& info) {
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("Queue", defineQueue(env));
   exports.Set("RawSender", defineRawSender(env));
-  exports.Set("Transform", defineTransform(env));
+  defineTransforms(env, exports);
   exports.Set("hmac", defineHmac(env));
   exports.Set("PrivateKey", definePrivateKey(env));
   exports.Set("encapsulate", defineEncapsulate(env));

@@ -13,7 +13,7 @@ inline constexpr size_t kDescriptorStride = 8;
 Napi::Function defineQueue(Napi::Env env);
 Napi::Function definePoller(Napi::Env env);
 Napi::Function defineRawSender(Napi::Env env);
-Napi::Function defineTransform(Napi::Env env);
+void defineTransforms(Napi::Env env, Napi::Object exports);
 Napi::Function defineHmac(Napi::Env env);
 Napi::Function definePrivateKey(Napi::Env env);
 Napi::Function defineEncapsulate(Napi::Env env);

@@ -64,7 +64,27 @@ void Transform::Ciphers::rekey(const Keys& keys) {
   std::visit([&](auto& mac) { mac.rekey(keys.ack); }, ackMac);
 }
 
-Transform::Transform(const Suite& suite, const uint8_t* directionKey) : suite_(suite), number_(++lastNumber) {
+uint64_t Transform::make(const Suite& suite, const uint8_t* directionKey) {
+  const uint64_t number = ++lastNumber;
+  thread().transforms.try_emplace(number, suite, directionKey, number);
+  return number;
+}
+
+Transform* Transform::find(uint64_t number) {
+  const auto found = thread().transforms.find(number);
+  return found == thread().transforms.end() ? nullptr : &found->second;
+}
+
+void Transform::destroy(uint64_t number) { thread().transforms.erase(number); }
+
+size_t Transform::count() { return thread().transforms.size(); }
+
+Transform::Thread& Transform::thread() {
+  thread_local Thread thread;
+  return thread;
+}
+
+Transform::Transform(const Suite& suite, const uint8_t* directionKey, uint64_t number) : suite_(suite), number_(number) {
   const HmacSha256 hmac(directionKey);
   cprf(hmac, 6, keys_.enc);
   cprf(hmac, 7, keys_.mac);
@@ -86,10 +106,7 @@ Transform::~Transform() {
   }
 }
 
-Transform::Slot& Transform::slot() const {
-  thread_local Slot slots[kSlots];
-  return slots[number_ % kSlots];
-}
+Transform::Slot& Transform::slot() const { return thread().slots[number_ % kSlots]; }
 
 Transform::Ciphers& Transform::ciphers() {
   Slot& slot = this->slot();

@@ -1,10 +1,11 @@
 // The transforms of one direction of one key generation, wire.md section 5: what crypto/asm.ts defines. OpenSSL's
 // contexts, which take longer to make than a short connection's packets to seal, are not its own: those of each thread go
 // from transform to transform, and a transform that finds them as it left them costs neither an allocation nor a key
-// schedule. Without JavaScript. Used by one thread, the one that made it.
+// schedule. Without JavaScript. Used by one thread, the one that made it, which knows it by its number.
 #pragma once
 
 #include <memory>
+#include <unordered_map>
 
 #include "keystream.h"
 #include "mac.h"
@@ -37,8 +38,16 @@ class Transform {
   /** Null if there is no such suite. */
   static const Suite* suite(uint32_t id);
 
+  /** Makes one of this thread's, which lives until `destroy`, and returns its number, which no other ever has. */
+  static uint64_t make(const Suite& suite, const uint8_t* directionKey);
+  /** Null if there is none of this number, or no more. */
+  static Transform* find(uint64_t number);
+  static void destroy(uint64_t number);
+  /** How many of this thread's live. */
+  static size_t count();
+
   /** Derives its keys (wire.md section 3). */
-  Transform(const Suite& suite, const uint8_t* directionKey);
+  Transform(const Suite& suite, const uint8_t* directionKey, uint64_t number);
   Transform(const Transform&) = delete;
   /** Erases the keys, and what contexts hold of them. */
   ~Transform();
@@ -73,6 +82,12 @@ class Transform {
     std::unique_ptr<Ciphers> ciphers;
   };
   static constexpr size_t kSlots = 32;
+  /** What a thread has; the transforms, which need the slots to end, end first. */
+  struct Thread {
+    Slot slots[kSlots];
+    std::unordered_map<uint64_t, Transform> transforms;
+  };
+  static Thread& thread();
 
   /** The place of this transform's contexts. Others have the same. */
   Slot& slot() const;
@@ -80,7 +95,6 @@ class Transform {
   Ciphers& ciphers();
 
   const Suite& suite_;
-  /** Never that of another, and one more for each. */
   const uint64_t number_;
   Keys keys_;
 };
