@@ -21,7 +21,7 @@ import type { CounterSource } from './shared-counters.ts';
 const HEARTBEAT_LIMIT_MS = 5000;
 /**
  * For new objects of the packet thread: three semi-spaces, which keep their size once set-ups have filled them. By default
- * they may take 96 MiB; packets of encrypted connections make no objects, and set-ups are no slower with these.
+ * they may take 96 MiB; packets of encrypted connections make no objects, and set-ups take at most a few percent longer with these.
  */
 const YOUNG_GENERATION_MIB = 12;
 
