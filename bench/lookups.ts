@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { SessionCache } from '../sidecar/protocol/session-cache.ts';
 import type { Connection } from '../sidecar/rewriter/connection.ts';
-import { Flows, placeFlow } from '../sidecar/rewriter/flows.ts';
+import { emptyPlace, Flows, placeFlow } from '../sidecar/rewriter/flows.ts';
 import { ACK, flowKey } from '../sidecar/wire/packet.ts';
 import { makePacket } from '../sidecar/wire/testing.ts';
 
@@ -16,7 +16,7 @@ export function liveConnections(count: number): { packets: number; find: () => v
     flows.add({ key: flowKey(packet, 'in') } as Connection);
     return packet;
   }).sort((a, b) => order(a.bytes) - order(b.bytes));
-  const place = { localAt: 0, remoteAt: 0, addressBytes: 0, localPortAt: 0, remotePortAt: 0 };
+  const place = emptyPlace();
   const find = (): void => {
     for (const { bytes, tcp } of packets) {
       placeFlow(place, 0, tcp, false);

@@ -21,7 +21,7 @@ import {
   type Variant,
   type Where,
 } from './iptables.ts';
-import { buildRules, type Family, type RuleOptions, type TableRules } from './rules.ts';
+import { buildRules, type Family, queueRanges, type RuleOptions, type TableRules } from './rules.ts';
 
 /** What this kernel can do for us. */
 export interface Capabilities {
@@ -37,9 +37,7 @@ export interface Capabilities {
 
 const PROBE_CHAIN = 'TCPCRYPT_PROBE';
 const probeOptions: RuleOptions = {
-  setupQueues: { first: 0, count: 1 },
-  dataQueues: { first: 1, count: 1 },
-  superSegmentQueues: { first: 2, count: 1 },
+  ...queueRanges(0, 1),
   strict: false,
   dataWhenNoState: true,
   untrackOthers: true,

@@ -32,7 +32,7 @@ import {
 } from '../wire/packet.ts';
 import { type Connection, comeWhole } from './connection.ts';
 import { CHECKPOINT_BYTES, MAX_GENERATION_BYTES, maxWireBytes } from './encrypting.ts';
-import { type FlowPlace, placeFlow } from './flows.ts';
+import { emptyPlace, placeFlow } from './flows.ts';
 import { ackToKernel, ackToWire, extend, seqAt, toKernel, toWire } from './offsets.ts';
 import type { Rewriter } from './rewriter.ts';
 import { MAX_PACKET_BYTES } from './seal.ts';
@@ -82,13 +82,7 @@ const aggregateShapes = [shapeOf(false, AGGREGATE_MAC_BYTES), shapeOf(true, AGGR
 
 export class FastPath {
   private readonly rw: Rewriter;
-  private readonly flow: FlowPlace = {
-    localAt: 0,
-    remoteAt: 0,
-    addressBytes: 0,
-    localPortAt: 0,
-    remotePortAt: 0,
-  };
+  private readonly flow = emptyPlace();
   private readonly segment: SegmentInPlace = {
     bytes: new Uint8Array(0),
     tagAt: 0,

@@ -4,9 +4,9 @@ import fc from 'fast-check';
 import { ACK, type Direction, flowKey } from '../wire/packet.ts';
 import { makePacket } from '../wire/testing.ts';
 import type { Connection } from './connection.ts';
-import { Flows, placeFlow } from './flows.ts';
+import { emptyPlace, Flows, placeFlow } from './flows.ts';
 
-const place = { localAt: 0, remoteAt: 0, addressBytes: 0, localPortAt: 0, remotePortAt: 0 };
+const place = emptyPlace();
 
 interface Flow {
   readonly version: 4 | 6;

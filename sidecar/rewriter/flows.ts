@@ -23,6 +23,14 @@ export interface FlowPlace {
   remotePortAt: number;
 }
 
+export const emptyPlace = (): FlowPlace => ({
+  localAt: 0,
+  remoteAt: 0,
+  addressBytes: 0,
+  localPortAt: 0,
+  remotePortAt: 0,
+});
+
 /** Fills `place` for a packet that begins at `start` and whose TCP header begins at `tcp`. */
 export function placeFlow(place: FlowPlace, start: number, tcp: number, out: boolean): void {
   const isIpv4 = tcp - start === IPV4_HEADER_BYTES;

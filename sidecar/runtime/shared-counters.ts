@@ -3,8 +3,8 @@
  * is one addition and a scrape never stops a packet thread. A series (a metric with one set of labels)
  * takes its slots when it is first used, and is then announced to the reader by message.
  *
- * Each packet thread has memory of its own and alone writes there; any thread may read. Values are doubles, eight bytes aligned, which both supported
- * architectures load and store whole.
+ * Each packet thread has memory of its own and alone writes there; any thread may read. Values are doubles, eight
+ * bytes aligned, which both supported architectures load and store whole.
  */
 
 export type Labels = Readonly<Record<string, string>>;
